@@ -1,0 +1,82 @@
+"""Files that are whole or absent, and locks that say who holds them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from g5kdeploy.base.problem import Problem
+
+
+class Held(Problem):
+    """A lock is held by another process."""
+
+
+def write(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Write aside, flush to the disk, rename: a reader sees the old file or the new one, never a half."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
+    """Write a value as indented JSON, whole or not at all."""
+    write(path, json.dumps(value, indent=2, sort_keys=False, ensure_ascii=False) + "\n", mode)
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; a `Problem` naming the file when it is none."""
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise Problem(f"{path} cannot be read", cause=error.strerror or str(error)) from error
+    except ValueError as error:
+        raise Problem(f"{path} is not valid JSON", cause=str(error)) from error
+
+
+@contextlib.contextmanager
+def lock(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
+    """Hold an exclusive lock on `path`; released by the kernel however the process ends.
+
+    Raises `Held`, naming the holder, when it is not free within `wait` seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + wait
+    with path.open("a+") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                if time.monotonic() >= until:
+                    file.seek(0)
+                    raise Held(f"{what} is in use", cause=file.read().strip() or "by another process") from error
+                time.sleep(0.1)
+        file.truncate(0)
+        file.write(f"by process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)

@@ -1,0 +1,1 @@
+"""Ways onto a kernel: pull a closure, kexec into it, prove what runs."""

@@ -1,0 +1,1 @@
+"""Nix: build, closure manifest, binary cache (push, sign, verify)."""

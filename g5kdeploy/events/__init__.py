@@ -1,0 +1,1 @@
+"""Event types, the two kinds of error, exit codes."""

@@ -1,0 +1,1 @@
+"""A QEMU machine: start, QMP, console, network, KVM probe. Imports only base."""

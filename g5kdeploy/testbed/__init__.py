@@ -1,0 +1,1 @@
+"""Sites, clusters, nodes, reservations, deployments: the Grid'5000 REST client."""

@@ -1,0 +1,39 @@
+"""Guards around every test: no home, no network, no real site."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def _is_local(address: Any) -> bool:
+    if not isinstance(address, tuple):
+        return True  # a unix socket, netlink, vsock
+    host = str(address[0])
+    return host in ("", "localhost", "::1", "0.0.0.0") or host.startswith(("127.", "10.", "192.168.", "fe80:", "fd"))
+
+
+@pytest.fixture(autouse=True)
+def _guards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home of its own for each test, and no connection that leaves this machine."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in list(os.environ):
+        if name.startswith(("G5KDEPLOY_", "XDG_", "LAB_")) or name in ("SSH_AUTH_SOCK", "NO_COLOR", "FORCE_COLOR"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("G5KDEPLOY_HOME", str(home / "g5kdeploy"))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    real = socket.socket.connect
+
+    def connect(self: socket.socket, address: Any) -> None:
+        if not _is_local(address):
+            pytest.fail(f"this test tried to leave the machine: connect to {address}")
+        real(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
