@@ -1,0 +1,53 @@
+"""Serves a WSGI application over HTTP on one address, in threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from cheroot import wsgi
+
+from g5kdeploy.base.problem import Problem
+
+
+class Server:
+    """An HTTP server; a context manager that starts and stops it. Port 0 takes a free one, told by `url`."""
+
+    def __init__(self, app: Callable[..., Any], host: str = "127.0.0.1", port: int = 0, threads: int = 10) -> None:
+        self._server = wsgi.Server((host, port), app, numthreads=threads, server_name="g5k-api", timeout=60)
+        self._thread: threading.Thread | None = None
+        self.host = host
+
+    @property
+    def port(self) -> int:
+        """The port that is really listened on."""
+        return int(self._server.bind_addr[1])
+
+    @property
+    def url(self) -> str:
+        """The address without a version: http://127.0.0.1:8000."""
+        return f"http://{self.host}:{self.port}"
+
+    def start(self) -> Server:
+        """Listen, and serve from a thread; raises `Problem` when the address is taken."""
+        try:
+            self._server.prepare()
+        except OSError as error:
+            raise Problem(f"the API cannot listen on {self.host}", cause=str(error)) from error
+        self._thread = threading.Thread(target=self._server.serve, name="lab-api", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop listening and wait for the requests that are being answered."""
+        self._server.stop()
+        if self._thread is not None:
+            self._thread.join(10)
+            self._thread = None
+
+    def __enter__(self) -> Server:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

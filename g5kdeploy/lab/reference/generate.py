@@ -1,0 +1,315 @@
+"""Reference data that the project makes itself: the lab's own site, and a world of the real one's size."""
+
+from __future__ import annotations
+
+import email.utils
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from g5kdeploy.lab.reference.hardware import NodeHardware, SiteNetwork
+from g5kdeploy.lab.reference.tree import Reference, Tree, commit, put
+
+EPOCH = 1_767_225_600  # 2026-01-01, when generated data is dated
+ROUTED = tuple(range(4, 10))
+MACHINE = NodeHardware()
+NETWORK = SiteNetwork()
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    """A cluster to describe: its name, its nodes and who may use it."""
+
+    uid: str
+    nodes: int
+    hardware: NodeHardware = MACHINE
+    queues: tuple[str, ...] = ("admin", "default")
+    exotic: bool = False
+    arch: str = "x86_64"
+    boot: str = "bios"
+    max_walltime: int = 0
+
+
+def lab_site(
+    nodes: int = 4,
+    hardware: NodeHardware = MACHINE,
+    network: SiteNetwork = NETWORK,
+    *,
+    site: str = "lab",
+    cluster: str = "vm",
+    now: float = EPOCH,
+) -> Reference:
+    """The lab's own site: one cluster of QEMU machines, `vm-1` to `vm-N`."""
+    tree = world([(site, network, [ClusterPlan(cluster, nodes, hardware)])])
+    return Reference({"master": [commit(tree, EPOCH, f"[{site}] initial import")]}, now)
+
+
+def big_world(nodes: int = 939, sites: int = 11, *, now: float = EPOCH) -> Reference:
+    """A world of many sites, clusters, queues and architectures; the same one for the same numbers."""
+    plans: list[tuple[str, SiteNetwork, list[ClusterPlan]]] = []
+    left = nodes
+    for at in range(sites):
+        share = left // (sites - at)
+        left -= share
+        plans.append((f"site{at + 1}", _network_of(at), _clusters_of(at, share)))
+    return Reference({"master": [commit(world(plans), EPOCH, "generated world")]}, now)
+
+
+def _network_of(at: int) -> SiteNetwork:
+    return SiteNetwork(
+        production=f"172.{16 + at // 4}.{at % 4 * 64}.0/18",
+        frontend=f"172.{16 + at // 4}.{at % 4 * 64 + 63}.106",
+        gateway=f"172.{16 + at // 4}.{at % 4 * 64 + 63}.254",
+        routed_vlans=f"10.{at * 4}.0.0/14",
+        subnets=f"10.{128 + at * 4}.0.0/14",
+        own_global=10 + at,
+        mac_prefix=f"52:54:{at:02x}:00",
+    )
+
+
+def _clusters_of(at: int, nodes: int) -> list[ClusterPlan]:
+    """Clusters of growing size until the nodes of the site are used up; queues, sizes and architectures vary."""
+    names = ("alder", "birch", "cedar", "dogwood", "elm", "fir", "ginkgo", "hazel", "ivy", "juniper", "kapok", "larch")
+    plans: list[ClusterPlan] = []
+    number = 0
+    while nodes > 0:
+        size = min(nodes, 2 + (at * 7 + number * 5) % 30)
+        nodes -= size
+        kind = (at + number) % 6
+        plans.append(
+            ClusterPlan(
+                f"{names[number % len(names)]}{at + 1 if number < len(names) else (at + 1) * 100 + number}",
+                size,
+                NodeHardware(
+                    cores=(16, 32, 52, 64, 128, 40)[kind],
+                    memory=(64, 128, 192, 256, 384, 768)[kind] * 2**30,
+                    disk=(480, 960, 1920)[kind % 3] * 10**9,
+                    processor=(
+                        "Xeon E5-2630 v3",
+                        "Xeon Gold 5218",
+                        "Xeon Gold 5320",
+                        "EPYC 7452",
+                        "EPYC 7742",
+                        "Xeon Gold 6126",
+                    )[kind],
+                    vendor=("Intel", "Intel", "Intel", "AMD", "AMD", "Intel")[kind],
+                    nic_driver="ixgbe",
+                    nic_name="eno1",
+                    nic_rate=(1, 10, 25)[kind % 3] * 10**9,
+                    disk_model="SSDSC2KB",
+                    disk_interface="SATA",
+                    chassis="Server",
+                    gpus=4 if kind == 4 else 0,
+                ),
+                queues=(("admin", "default"), ("abaca", "admin", "production"), ("admin", "default"), ("testing",))[
+                    (at + number) % 4
+                ],
+                exotic=kind == 5,
+                arch="aarch64" if kind == 5 and number % 2 else "x86_64",
+                boot="uefi" if kind % 2 else "bios",
+            )
+        )
+        number += 1
+    return plans
+
+
+def world(plans: Sequence[tuple[str, SiteNetwork, Sequence[ClusterPlan]]]) -> Tree:
+    """The tree of documents for sites with their networks and clusters."""
+    tree: Tree = {}
+    put(tree, "grid5000", {"type": "grid", "uid": "grid5000"})
+    nodesets: dict[str, Any] = {}
+    for site, network, clusters in plans:
+        put(tree, f"sites/{site}/{site}", site_document(site, network))
+        put(tree, f"sites/{site}/servers/f{site}", server_document(f"f{site}", network.frontend))
+        put(tree, f"sites/{site}/network_equipments/gw", switch_document(site, network, clusters))
+        put(tree, f"sites/{site}/pdus/pdu-1", {"type": "pdu", "uid": "pdu-1", "vendor": "lab", "model": "virtual"})
+        for at, plan in enumerate(clusters):
+            put(tree, f"sites/{site}/clusters/{plan.uid}/{plan.uid}", cluster_document(plan, at))
+            for number in range(1, plan.nodes + 1):
+                node = node_document(site, plan, number, at, network)
+                put(tree, f"sites/{site}/clusters/{plan.uid}/nodes/{plan.uid}-{number}", node)
+            nodesets[plan.uid] = {"p1": {"ggas": [], "sites": [site]}}
+    put(tree, "network_equipments/renater", {"type": "network_equipment", "uid": "renater", "kind": "virtual"})
+    put(tree, "accesses/nodesets", nodesets)
+    return tree
+
+
+def site_document(site: str, network: SiteNetwork) -> dict[str, Any]:
+    """What the reference says of a site."""
+    vlans = {str(vlan): network.vlan(vlan) for vlan in (*range(1, 10), network.own_global)}
+    return {
+        "compilation_server": False,
+        "description": f"Site {site}",
+        "email_contact": "root@localhost",
+        "frontend_ip": network.frontend,
+        "g5ksubnet": {"gateway": network.gateway, "network": network.subnets},
+        "kavlan_ip_range": network.routed_vlans,
+        "kavlans": {
+            **{uid: {"gateway": str(one[-2]), "network": str(one)} for uid, one in vlans.items()},
+            "default": {"gateway": network.gateway, "network": network.production},
+        },
+        "latitude": 48.1,
+        "location": site.capitalize(),
+        "longitude": -1.7,
+        "name": site.capitalize(),
+        "production": True,
+        "scheduler": "oar",
+        "type": "site",
+        "uid": site,
+        "virt_ip_range": network.subnets,
+        "web": "http://localhost",
+    }
+
+
+def server_document(uid: str, address: str) -> dict[str, Any]:
+    """What the reference says of a server of the site, here the frontend."""
+    return {
+        "kind": "virtual",
+        "network_adapters": {"default": {"ip": address}},
+        "status": "production",
+        "type": "server",
+        "uid": uid,
+    }
+
+
+def switch_document(site: str, network: SiteNetwork, clusters: Sequence[ClusterPlan]) -> dict[str, Any]:
+    """What the reference says of the site's switch: a line card whose ports are the nodes."""
+    names = [f"{plan.uid}-{number}" for plan in clusters for number in range(1, plan.nodes + 1)]
+    return {
+        "backplane_bps": 10_000_000_000,
+        "ip": network.gateway,
+        "kind": "router",
+        "linecards": [
+            {
+                "kind": "node",
+                "naming_pattern": "%LINECARD%/%PORT%",
+                "ports": [{"uid": name} for name in names],
+                "rate": 1_000_000_000,
+            }
+        ],
+        "model": "virtual",
+        "site": site,
+        "type": "network_equipment",
+        "uid": "gw",
+    }
+
+
+def cluster_document(plan: ClusterPlan, at: int) -> dict[str, Any]:
+    """What the reference says of a cluster."""
+    made = EPOCH - 86_400 * (365 + 31 * at)
+    gib = plan.hardware.memory // 2**30
+    return {
+        "boot_type": plan.boot,
+        "created_at": email.utils.formatdate(made, usegmt=True),
+        "exotic": plan.exotic,
+        "kavlan": True,
+        "manufactured_at": "2025-01-01",
+        "metrics": [
+            {
+                "description": "Default subset of metrics from Prometheus Node Exporter",
+                "name": "prom_default_metrics",
+                "optional_period": 15000,
+                "period": 0,
+                "source": {"port": 9100, "protocol": "prometheus"},
+            },
+            {
+                "description": "All metrics from Prometheus Node Exporter",
+                "name": "prom_all_metrics",
+                "optional_period": 15000,
+                "period": 0,
+                "source": {"port": 9100, "protocol": "prometheus"},
+            },
+        ],
+        "model": plan.hardware.chassis,
+        "nodes_count": plan.nodes,
+        "nodes_description": f"1 CPU {plan.hardware.processor}, {plan.hardware.cores} cores/CPU, {gib}GB RAM",
+        "priority": 202500 + at,
+        "queues": list(plan.queues),
+        "redfish": False,
+        "type": "cluster",
+        "uid": plan.uid,
+        "warranty_end": "2030-01-01",
+    }
+
+
+def node_document(site: str, plan: ClusterPlan, number: int, at: int, network: SiteNetwork) -> dict[str, Any]:
+    """What the reference says of a node; every figure is one that its machine would confirm."""
+    hardware, uid = plan.hardware, f"{plan.uid}-{number}"
+    vlans = [1, 2, 3, *ROUTED, network.own_global]
+    found: dict[str, Any] = {
+        "architecture": {
+            "cpu_core_numbering": "contiguous",
+            "nb_cores": hardware.cores,
+            "nb_procs": 1,
+            "nb_threads": hardware.cores,
+            "platform_type": plan.arch,
+        },
+        "bios": {"vendor": "SeaBIOS", "version": "1.16"},
+        "chassis": {"manufacturer": hardware.vendor, "name": hardware.chassis, "serial": "0"},
+        "exotic": plan.exotic,
+        "kavlan": {"eth0": {f"kavlan-{vlan}": network.node_in(vlan, number, at) for vlan in sorted({*vlans})}},
+        "main_memory": {"ram_size": hardware.memory},
+        "management_tools": {"bmc_vendor_tool": "none"},
+        "memory_devices": [{"device": "dimm_0", "size": hardware.memory, "technology": "dram"}],
+        "network_adapters": [
+            {
+                "device": "eth0",
+                "driver": hardware.nic_driver,
+                "enabled": True,
+                "interface": "Ethernet",
+                "ip": network.node(number, at),
+                "kavlan": True,
+                "mac": network.mac(number, at),
+                "management": False,
+                "mountable": True,
+                "mounted": True,
+                "name": hardware.nic_name,
+                "network_address": f"{uid}.{site}.grid5000.fr",
+                "rate": hardware.nic_rate,
+                "sriov": False,
+                "switch": "gw",
+                "switch_port": str(number),
+            }
+        ],
+        "nodeset": plan.uid,
+        "operating_system": {"ht_enabled": False, "turboboost_enabled": False},
+        "performance": {"core_flops": hardware.clock * 4, "node_flops": hardware.clock * 4 * hardware.cores},
+        "processor": {
+            "clock_speed": hardware.clock,
+            "instruction_set": "x86-64" if plan.arch == "x86_64" else plan.arch,
+            "microarchitecture": "virtual",
+            "model": hardware.processor.split()[0],
+            "other_description": hardware.processor,
+            "vendor": hardware.vendor,
+            "version": hardware.processor,
+        },
+        "redfish": False,
+        "software": {"standard-environment": "debian12-std"},
+        "storage_devices": [
+            {
+                "by_id": "",
+                "by_path": "/dev/disk/by-path/pci-0000:00:04.0",
+                "id": "disk0",
+                "interface": hardware.disk_interface,
+                "model": hardware.disk_model,
+                "size": hardware.disk,
+                "storage": "SSD",
+                "vendor": hardware.vendor,
+            }
+        ],
+        "supported_job_types": {
+            "besteffort": True,
+            "deploy": True,
+            "max_walltime": plan.max_walltime,
+            "queues": list(plan.queues),
+            "virtual": "none",
+        },
+        "type": "node",
+        "uid": uid,
+    }
+    if hardware.gpus:
+        found["gpu_devices"] = {
+            f"gpu{one}": {"device": f"/dev/gpu{one}", "model": "virtual", "vendor": "lab", "memory": 16 * 2**30}
+            for one in range(hardware.gpus)
+        }
+    return found

@@ -1,0 +1,38 @@
+"""What stands behind the REST API: schedulers, reference data, accounts, deployments, environments, VLANs, homes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from g5kdeploy.base.clock import SYSTEM, Clock
+from g5kdeploy.lab.accounts import Accounts
+
+if TYPE_CHECKING:
+    from g5kdeploy.lab.deployments import Deployments
+    from g5kdeploy.lab.kaenv import Environments
+    from g5kdeploy.lab.kavlan import Kavlan
+    from g5kdeploy.lab.reference import Reference
+
+
+@dataclass
+class SiteServices:
+    """All that `api.make_app` needs. Mappings are by site ("lab").
+
+    `homes` holds the users' homes; `homes/<user>/public` is served under S/public/<user>/. `trust_proxy` takes the
+    user from the header X-Api-User-Cn, as the API server does behind the site's proxy, and asks for no password.
+    """
+
+    reference: Reference
+    oars: Mapping[str, Any]
+    accounts: Accounts
+    deployments: Deployments
+    environments: Environments
+    kavlans: Mapping[str, Kavlan] = field(default_factory=dict)
+    homes: Path | None = None
+    metrics: Callable[[str, Mapping[str, str]], list[dict[str, Any]]] | None = None
+    clock: Clock = SYSTEM
+    trust_proxy: bool = False
+    public_url: str = "https://api.grid5000.fr"
