@@ -1,1 +1,25 @@
 """Reaching machines: SSH through fabric, fan-out, host keys, the state of one node."""
+
+from g5kdeploy.node.fan import Merged, expand, fan_out, fold, merge
+from g5kdeploy.node.problems import ConnectionLost, HostKeyChanged, LoginRefused, RemoteFailed, Result, Unreachable
+from g5kdeploy.node.reach import Reach
+from g5kdeploy.node.remote import Remote
+from g5kdeploy.node.state import NodeState, Stage
+
+__all__ = [
+    "ConnectionLost",
+    "HostKeyChanged",
+    "LoginRefused",
+    "Merged",
+    "NodeState",
+    "Reach",
+    "Remote",
+    "RemoteFailed",
+    "Result",
+    "Stage",
+    "Unreachable",
+    "expand",
+    "fan_out",
+    "fold",
+    "merge",
+]

@@ -1,0 +1,115 @@
+"""The same work on many nodes at once, and their answers folded into few."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.node.problems import Result
+
+T = TypeVar("T")
+
+LIMIT = 32  # nodes worked on at the same moment
+
+
+def fan_out(names: Iterable[str], work: Callable[[str], T], limit: int = LIMIT) -> dict[str, T | Problem]:
+    """Do `work(name)` for every name, at most `limit` at once; each one's value or its Problem, in the order given.
+
+    An error that is no Problem is a bug: it is raised when the others are done. An interrupt leaves at once: the
+    threads are daemons, and closing the Reach ends what they wait for.
+    """
+    wanted = list(dict.fromkeys(names))
+    todo: queue.SimpleQueue[str] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[str, T | Problem | None, BaseException | None]] = queue.SimpleQueue()
+    for name in wanted:
+        todo.put(name)
+
+    def worker() -> None:
+        while True:
+            try:
+                name = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                done.put((name, work(name), None))
+            except Problem as problem:
+                done.put((name, problem, None))
+            except BaseException as error:  # noqa: BLE001  carried to the caller's thread
+                done.put((name, None, error))
+
+    for number in range(min(limit, len(wanted))):
+        threading.Thread(target=worker, name=f"fan-out-{number}", daemon=True).start()
+    answers: dict[str, T | Problem] = {}
+    bug: BaseException | None = None
+    try:
+        for _ in wanted:
+            name, value, error = done.get()
+            if error is not None:
+                bug = bug or error
+            else:
+                answers[name] = value  # type: ignore[assignment]
+    except BaseException:
+        while not todo.empty():
+            todo.get_nowait()
+        raise
+    if bug is not None:
+        raise bug
+    return {name: answers[name] for name in wanted}
+
+
+def fold(names: Iterable[str]) -> str:
+    """Many names as one short word: vm-[1-3].lab.grid5000.fr."""
+    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet
+
+    return str(NodeSet.fromlist(list(names), resolver=RESOLVER_NOGROUP))
+
+
+def expand(pattern: str) -> list[str]:
+    """The names that a folded word stands for; raises `InvalidUse` when it is none."""
+    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
+
+    from g5kdeploy.events.failure import InvalidUse
+
+    try:
+        return list(NodeSet(pattern, resolver=RESOLVER_NOGROUP))
+    except NodeSetException as error:
+        raise InvalidUse(f"`{pattern}` is no set of nodes", cause=str(error), hint="for example vm-[1-8]") from error
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Nodes that gave the same answer: their names, folded and in full, what they said, their status or problem."""
+
+    nodes: str
+    names: tuple[str, ...]
+    stdout: str
+    stderr: str
+    status: int | None
+    problem: str
+
+
+def merge(results: Mapping[str, Result | Problem]) -> list[Merged]:
+    """Equal answers together, the largest group first (then by name)."""
+    groups: dict[tuple[str, str, int | None, str], list[str]] = {}
+    for name, result in results.items():
+        if isinstance(result, Result):
+            key: tuple[str, str, int | None, str] = (result.stdout, result.stderr, result.status, "")
+        else:
+            key = ("", "", None, str(result).replace(name, "NODE"))
+        groups.setdefault(key, []).append(name)
+    merged = [
+        Merged(
+            fold(names),
+            tuple(names),
+            stdout,
+            stderr,
+            status,
+            problem.replace("NODE", names[0]) if len(names) == 1 else problem,
+        )
+        for (stdout, stderr, status, problem), names in groups.items()
+    ]
+    return sorted(merged, key=lambda group: (-len(group.names), group.nodes))
