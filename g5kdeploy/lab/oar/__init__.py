@@ -1,0 +1,33 @@
+"""The lab's scheduler: OAR as it was observed, as a library without HTTP."""
+
+from g5kdeploy.lab.oar.engine import Oar
+from g5kdeploy.lab.oar.model import (
+    Command,
+    DirectoryMissing,
+    Event,
+    Hooks,
+    Job,
+    Listing,
+    NodeState,
+    Query,
+    Refused,
+    Resource,
+    Scheduler,
+    WalltimeStatus,
+)
+
+__all__ = [
+    "Command",
+    "DirectoryMissing",
+    "Event",
+    "Hooks",
+    "Job",
+    "Listing",
+    "NodeState",
+    "Oar",
+    "Query",
+    "Refused",
+    "Resource",
+    "Scheduler",
+    "WalltimeStatus",
+]
