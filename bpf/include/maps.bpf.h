@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0 OR GPL-3.0-or-later
+ *
+ * Counting, and histograms as the exporter reads them: the last part of a key is the bucket, key `max + 1` is the sum.
+ */
+#pragma once
+
+#include "kernel.bpf.h"
+
+/* Latencies are kept in nanoseconds. Bucket i holds values up to 2^i: 64 ns ... 2^40 ns, which is 18 minutes. */
+#define LATENCY_MIN 6
+#define LATENCY_MAX 40
+#define LATENCY_SUM (LATENCY_MAX + 1)
+/* Entries of an array with one key a slot: 0 ... LATENCY_SUM. */
+#define LATENCY_SLOTS (LATENCY_MAX + 2)
+
+/* floor(log2(v)), and 0 for 0 */
+static __always_inline u32 log2_u64(u64 v)
+{
+    u32 r = 0;
+
+#pragma unroll
+    for (int shift = 32; shift > 0; shift >>= 1) {
+        if (v >> shift) {
+            v >>= shift;
+            r += shift;
+        }
+    }
+    return r;
+}
+
+/* The exp2 bucket of a value: the smallest i with v <= 2^i, held between min and max. */
+static __always_inline u32 exp2_bucket(u64 v, u32 min, u32 max)
+{
+    u32 b = log2_u64(v);
+
+    if (v & (v - 1))
+        b++;
+    return b < min ? min : b > max ? max : b;
+}
+
+/* Adds to a per-CPU array: no lock, no atomic. */
+static __always_inline void array_add(void *map, u32 key, u64 n)
+{
+    u64 *value = bpf_map_lookup_elem(map, &key);
+
+    if (value)
+        *value += n;
+}
+
+/* Adds to a per-CPU hash, whose key is made at its first use. False when the map is full: the caller counts the loss. */
+static __always_inline int hash_add(void *map, const void *key, u64 n)
+{
+    u64 *value = bpf_map_lookup_elem(map, key), zero = 0;
+
+    if (!value) {
+        /* Another CPU may be first; then its entry is the one to use. */
+        bpf_map_update_elem(map, key, &zero, BPF_NOEXIST);
+        value = bpf_map_lookup_elem(map, key);
+        if (!value)
+            return 0;
+    }
+    *value += n;
+    return 1;
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0 OR GPL-3.0-or-later
+ *
+ * Calls of statx(2) and how long they took, for each cgroup.
+ *
+ * Both ends of the call are the syscall's own tracepoints: they fire on every stock kernel, they cannot miss a call under
+ * load as a kretprobe can, and they fire for a call that an error injection answers in the kernel's place.
+ * The counter and the histogram are updated at the end of a call, so that both agree at any time.
+ */
+#include "maps.bpf.h"
+
+#define CGROUPS 512
+
+struct call_key {
+    u64 cgroup;
+};
+
+struct latency_key {
+    u64 cgroup;
+    u64 bucket;
+};
+
+/* When the call that this task is in began. One slot a task: no table that can fill up, and none that others can evict from. */
+struct {
+    __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+    __uint(map_flags, BPF_F_NO_PREALLOC);
+    __type(key, int);
+    __type(value, u64);
+} statx_started SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+    __uint(max_entries, CGROUPS);
+    __type(key, struct call_key);
+    __type(value, u64);
+} statx_calls_total SEC(".maps");
+
+/* A cgroup seldom uses more than a third of its slots. */
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+    __uint(max_entries, CGROUPS * 16);
+    __type(key, struct latency_key);
+    __type(value, u64);
+} statx_latency_seconds SEC(".maps");
+
+enum { LOST_START, LOST_CALL, LOST_LATENCY, LOST_KINDS };
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, LOST_KINDS);
+    __type(key, u32);
+    __type(value, u64);
+} statx_lost_total SEC(".maps");
+
+SEC("tp/syscalls/sys_enter_statx")
+int statx_enter(struct syscall_enter *ctx)
+{
+    u64 *started;
+
+    if (!counted_task())
+        return 0;
+    started = bpf_task_storage_get(&statx_started, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+    if (!started) {
+        array_add(&statx_lost_total, LOST_START, 1);
+        return 0;
+    }
+    *started = bpf_ktime_get_ns();
+    return 0;
+}
+
+SEC("tp/syscalls/sys_exit_statx")
+int statx_exit(struct syscall_exit *ctx)
+{
+    u64 now = bpf_ktime_get_ns(), *started, took;
+    struct latency_key latency = {};
+    struct call_key call = {};
+
+    started = bpf_task_storage_get(&statx_started, bpf_get_current_task_btf(), 0, 0);
+    if (!started || !*started)
+        return 0;
+    took = now - *started;
+    *started = 0;
+
+    call.cgroup = latency.cgroup = bpf_get_current_cgroup_id();
+    if (!hash_add(&statx_calls_total, &call, 1))
+        array_add(&statx_lost_total, LOST_CALL, 1);
+    latency.bucket = exp2_bucket(took, LATENCY_MIN, LATENCY_MAX);
+    if (!hash_add(&statx_latency_seconds, &latency, 1))
+        array_add(&statx_lost_total, LOST_LATENCY, 1);
+    latency.bucket = LATENCY_SUM;
+    hash_add(&statx_latency_seconds, &latency, took);
+    return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
