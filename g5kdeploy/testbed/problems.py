@@ -1,0 +1,35 @@
+"""What can go wrong between us and a testbed, in the words of the field."""
+
+from __future__ import annotations
+
+from g5kdeploy.events.failure import ExitCode, Failure
+
+
+class ApiProblem(Failure):
+    """The API could not be reached, or its answer is not one; `status` is the HTTP status, 0 without an answer."""
+
+    def __init__(self, what: str, *, cause: str = "", hint: str = "", url: str = "", status: int = 0) -> None:
+        super().__init__(what, cause=cause, hint=hint)
+        self.url = url
+        self.status = status
+
+
+class Unclear(ApiProblem):
+    """A request was sent, and nobody can say whether it was done."""
+
+
+class NotThere(ApiProblem):
+    """The API answers, and does not know this thing (404)."""
+
+
+class JobOver(Failure):
+    """The job ended while its nodes were still needed; the code is 9 when its walltime ended it."""
+
+    def __init__(self, what: str, *, cause: str = "", hint: str = "", walltime: bool = False) -> None:
+        super().__init__(what, cause=cause, hint=hint)
+        if walltime:
+            self.code = ExitCode.DEADLINE
+
+
+class ImageProblem(Failure):
+    """Every node failed at the boot of the environment: the image is at fault, not the nodes."""
