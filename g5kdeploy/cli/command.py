@@ -1,0 +1,74 @@
+"""How a command is made: its short help from the table, an example, and the options that all commands have."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from g5kdeploy.cli.table import SHORT_HELPS
+from g5kdeploy.output.screen import COLORS, Screen
+
+
+def _common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every command; the function gets a `Screen` as its first argument instead of them."""
+
+    @functools.wraps(function)
+    def call(*args: Any, verbose: int, quiet: int, color: str, **kwargs: Any) -> Any:
+        verbosity = verbose - quiet
+        level = logging.DEBUG if verbosity > 0 else logging.WARNING if verbosity >= -1 else logging.ERROR
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s", force=True)
+        logging.getLogger("g5kdeploy").setLevel(level)
+        if verbosity > 1:
+            logging.getLogger().setLevel(logging.INFO)
+        return function(Screen(color, verbosity), *args, **kwargs)
+
+    for option in (
+        click.option("--color", type=click.Choice(COLORS), default="auto", help="Colours [default: as the terminal]."),
+        click.option("-q", "--quiet", count=True, help="Say less: -q warnings only, -qq errors only."),
+        click.option("-v", "--verbose", count=True, help="Say more: -v what is run, -vv the libraries too."),
+    ):
+        call = option(call)
+    return call
+
+
+def _help(text: str, example: str) -> str:
+    lines = "\n".join(f"  {line}" for line in example.strip().splitlines())
+    return f"{text.strip()}\n\n\b\nExample:\n{lines}"
+
+
+def command(name: str, text: str, example: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a command of the table from a function `(screen: Screen, **parameters) -> ExitCode | None`.
+
+    Write it below the function's `@click.option`s' decorators' place, that is: on top of them. `text` is the long help
+    (Markdown-free, paragraphs parted by empty lines), `example` one or more command lines.
+    """
+
+    def make(function: Callable[..., Any]) -> click.Command:
+        return click.command(name, help=_help(text, example), short_help=SHORT_HELPS[name])(_common(function))
+
+    return make
+
+
+def group(name: str, text: str, example: str) -> Callable[[Callable[..., Any]], click.Group]:
+    """Make a group of the table; its function takes nothing and does nothing."""
+
+    def make(function: Callable[..., Any]) -> click.Group:
+        return click.group(name, help=_help(text, example), short_help=SHORT_HELPS[name])(function)
+
+    return make
+
+
+def subcommand(parent: click.Group, name: str, short: str, text: str, example: str) -> Callable[..., click.Command]:
+    """Make a command of a group, with the options that all commands have."""
+
+    def make(function: Callable[..., Any]) -> click.Command:
+        made = click.command(name, help=_help(text, example), short_help=short)(_common(function))
+        parent.add_command(made)
+        return made
+
+    return make

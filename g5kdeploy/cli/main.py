@@ -1,0 +1,88 @@
+"""The way in: parse, call, and turn whatever comes out into words on stderr and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import click
+
+from g5kdeploy import __version__
+from g5kdeploy.cli.table import LazyGroup
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+root = LazyGroup(
+    "g5kdeploy",
+    context_settings=SETTINGS,
+    help="From one experiment file to a reproducible run on Grid'5000, or on a local stand-in for it.\n\n"
+    "\b\nExample:\n  g5kdeploy lab start\n  g5kdeploy run composition/statx/experiment.yaml --testbed lab",
+    no_args_is_help=False,
+    invoke_without_command=True,
+    callback=lambda: None,
+)
+root = click.version_option(__version__, prog_name="g5kdeploy", message="%(prog)s %(version)s")(root)
+
+
+class Terminated(BaseException):
+    """SIGTERM came: everything that was started is stopped on the way out."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends us at once
+    raise Terminated
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (default: this process's); never raises, returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    with contextlib.suppress(ValueError):  # not the main thread: a test's
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _call(args)
+    except BrokenPipeError as error:
+        if _stdout_is_open():
+            return _told(error, args)
+        return 1  # whoever read our answer went away: no word about it
+    except BaseException as error:  # noqa: BLE001  the last resort: everything ends in an exit code
+        return _told(error, args)
+
+
+def _call(args: list[str]) -> int:
+    """What the command returns is the exit code; None means 0."""
+    if "_G5KDEPLOY_COMPLETE" in os.environ:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(root, {}, "g5kdeploy", "_G5KDEPLOY_COMPLETE", os.environ["_G5KDEPLOY_COMPLETE"])
+    try:
+        with root.make_context("g5kdeploy", args) as context:
+            if context.invoked_subcommand is None and not args:
+                click.echo(context.get_help())
+                result: Any = None
+            else:
+                result = root.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        sys.stdout.flush()
+        return end.exit_code
+    return int(result) if result is not None else 0
+
+
+def _stdout_is_open() -> bool:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at exit
+        return False
+    return True
+
+
+def _told(error: BaseException, args: list[str]) -> int:
+    from g5kdeploy.cli import problems
+
+    return problems.tell(error, args, sys.stderr)

@@ -1,0 +1,60 @@
+"""Arguments and options that several commands share. A flag that is not given is None: `settings` knows the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FORMATS = ("table", "wide", "json", "jsonl", "yaml", "csv", "name")
+
+experiment_argument = click.argument(
+    "experiment",
+    type=click.Path(path_type=Path, dir_okay=True),
+    default=Path("experiment.yaml"),
+    metavar="[EXPERIMENT]",
+)
+"""The experiment file, or its folder; default ./experiment.yaml. Parameter `experiment: Path`."""
+
+output_option = click.option(
+    "-o", "--output", type=click.Choice(FORMATS), default=None, help="How the answer is printed [default: table]."
+)
+"""Parameter `output: str | None`."""
+
+progress_option = click.option(
+    "--progress",
+    type=click.Choice(("auto", "live", "plain", "jsonl", "none")),
+    default="auto",
+    help="How progress is shown on stderr; jsonl: the events on stdout [default: as the terminal].",
+)
+"""Parameter `progress: str`, for `Screen.renderer`."""
+
+testbed_option = click.option(
+    "--testbed", type=click.Choice(("lab", "grid5000")), default=None, help="Which testbed; never guessed."
+)
+"""Parameter `testbed: str | None`."""
+
+run_option = click.option(
+    "--run", "run_id", default=None, metavar="ID", help="Which run to go on with [default: the newest unreleased one]."
+)
+"""Parameter `run_id: str | None`."""
+
+runs_option = click.option(
+    "--runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder of the runs [default: runs/ beside the experiment file].",
+)
+"""Parameter `runs: Path | None`."""
+
+site_option = click.option("--site", default=None, help="The site to reserve on.")
+"""Parameter `site: str | None`."""
+
+walltime_option = click.option("--walltime", default=None, metavar="TIME", help="How long: 1:30:00, 90m or 2h.")
+"""Parameter `walltime: str | None`."""
+
+queue_option = click.option("--queue", default=None, help="The queue to submit to.")
+"""Parameter `queue: str | None`."""
+
+project_option = click.option("--project", default=None, help="The project that the reservation is accounted to.")
+"""Parameter `project: str | None`."""
