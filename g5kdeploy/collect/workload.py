@@ -1,4 +1,4 @@
-"""The workload of a benchmark: detached on its node, followed from here, attached to again after a death of the client."""
+"""The workload of a benchmark: detached on its node, followed from here, attached to again when the client died."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class WorkloadResult:
-    """How it ended: outcome, exit status (None when there is none), node's own unix times, output lines' byte counts."""
+    """How it ended: outcome, exit status (None when there is none), the node's own unix times."""
 
     outcome: Outcome
     status: int | None

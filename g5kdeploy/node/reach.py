@@ -2,44 +2,71 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
+from g5kdeploy.node.hostkeys import HostKey, HostKeys
+from g5kdeploy.node.link import Link
+from g5kdeploy.node.login import KeyRing
+from g5kdeploy.node.openssh import write_config
 from g5kdeploy.node.remote import Remote
+from g5kdeploy.node.settings import Hop, Settings
 
 
 class Reach:
     """Connections made with the SSH settings and keys of `home` (its `.ssh/config`), shared by all who ask.
 
     `user` is the login on gateways and frontends that the SSH configuration says nothing of (default: the local one).
-    `known_hosts` is a file of ours with the pinned host keys. Use it as a context manager, or call `close`.
+    `known_hosts` is a file of ours with the pinned host keys (default: beside the SSH configuration). Use it as a
+    context manager, or call `close`.
     """
 
     def __init__(self, home: Path, user: str | None = None, known_hosts: Path | None = None) -> None:
         self.home = home
-        self.user = user
-        self.known_hosts = known_hosts
+        self.known_hosts = known_hosts or home / ".ssh" / "known_hosts.g5kdeploy"
+        self._settings = Settings(home, user)
+        self._keys = HostKeys(self.known_hosts)
+        self._ring = KeyRing()
+        self._lock = threading.Lock()
+        self._links: dict[tuple[tuple[str, str, int], ...], Link] = {}
 
     def remote(self, name: str, user: str | None = "root") -> Remote:
         """A machine by name; `user` None: what the SSH configuration says, else the user of this Reach."""
-        raise ConnectionError
+        route = self._settings.route(name, user)
+        return Remote(name, route[-1].user, self._link(route))
 
     def forget(self, name: str) -> None:
         """The machine gets a new system: drop pinned key and connection, and trust the next key at first sight."""
+        self._keys.forget(name)
+        self._drop(name)
 
     def pin(self, name: str, key: str) -> None:
         """From now on the machine must show this key ("ssh-ed25519 AAAA..."); drops its connection."""
+        self._keys.pin(name, HostKey.parse(key))
+        self._drop(name)
 
     def ssh_command(self, name: str, user: str | None = "root", *, batch: bool = False) -> list[str]:
-        """The words of an OpenSSH call with the same settings and host-key policy, up to and including the host."""
-        return []
+        """The words of an OpenSSH call with the same settings and host-key policy, up to and including the host.
 
-    def ssh_options(self, names: list[str], user: str | None = "root") -> list[str]:
+        With `batch` it never asks anything.
+        """
+        asking = ["-o", "BatchMode=yes"] if batch else []
+        return ["ssh", *self.ssh_options([name], user), *asking, name]
+
+    def ssh_options(self, names: Iterable[str], user: str | None = "root") -> list[str]:
         """The options of that call (without `ssh` and the host) for several hosts, as NIX_SSHOPTS wants them."""
-        return []
+        routes = [self._settings.route(name, user) for name in sorted(set(names))]
+        return ["-F", str(write_config(self.known_hosts, self._settings.path, routes, self._keys))]
 
     def close(self) -> None:
         """Close every connection; commands still running raise `ConnectionLost`."""
+        with self._lock:
+            links = list(self._links.values())
+            self._links.clear()
+        for link in reversed(links):  # nodes before the gateways that they hang on
+            link.close()
 
     def __enter__(self) -> Reach:
         return self
@@ -48,3 +75,20 @@ class Reach:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _link(self, route: tuple[Hop, ...]) -> Link:
+        with self._lock:
+            link: Link | None = None
+            for end in range(1, len(route) + 1):
+                key = tuple((hop.name, hop.user, hop.port) for hop in route[:end])
+                if key not in self._links:
+                    self._links[key] = Link(route[end - 1], link, self._keys, self._ring)
+                link = self._links[key]
+        assert link is not None
+        return link
+
+    def _drop(self, name: str) -> None:
+        with self._lock:
+            links = [link for link in self._links.values() if link.hop.name == name]
+        for link in links:
+            link.drop()

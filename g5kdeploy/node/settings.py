@@ -1,0 +1,135 @@
+"""What a home's SSH configuration says of a machine: the hops that lead to it, and how each is entered."""
+
+from __future__ import annotations
+
+import getpass
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from g5kdeploy.events.failure import InvalidUse
+
+if TYPE_CHECKING:
+    import paramiko
+
+# Tried when the configuration names no key, as OpenSSH does; keys on hardware answer through the agent.
+DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
+_TILDE = re.compile(r"(?m)^(\s*(?:IdentityFile|UserKnownHostsFile|Include|CertificateFile)\s*=?\s*.*)$", re.IGNORECASE)
+_INCLUDE = re.compile(r"^\s*Include\s*=?\s*(.+?)\s*$", re.IGNORECASE)
+_INCLUDES_DEEP = 8
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One machine on the way: what it was called, where it listens, who enters it with which keys.
+
+    `known` are the user's own files of host keys; `agent` says whether the agent's keys are offered too.
+    """
+
+    name: str
+    host: str
+    port: int
+    user: str
+    keys: tuple[Path, ...] = ()
+    agent: bool = True
+    known: tuple[Path, ...] = ()
+    proxy_command: str = ""
+
+    @property
+    def known_as(self) -> str:
+        """The name under which OpenSSH keeps this machine's host key."""
+        return self.host if self.port == 22 else f"[{self.host}]:{self.port}"
+
+
+class Settings:
+    """The SSH configuration of a home folder; `user` enters where it names nobody."""
+
+    def __init__(self, home: Path, user: str | None = None) -> None:
+        self.home = home
+        self.user = user
+        self.path = home / ".ssh" / "config"
+        self._config: paramiko.SSHConfig | None = None
+
+    def route(self, name: str, user: str | None = None) -> tuple[Hop, ...]:
+        """The hops to a machine, gateways first, the machine last. Raises `InvalidUse` when they form a circle."""
+        return self._route(name, user, None, ())
+
+    def _route(self, name: str, user: str | None, port: int | None, seen: tuple[str, ...]) -> tuple[Hop, ...]:
+        hop, jump = self._hop(name, user, port)
+        if name in seen:
+            raise InvalidUse(
+                f"{self.path} leads in a circle", cause=" → ".join((*seen, name)), hint="look at its ProxyJump lines"
+            )
+        before: tuple[Hop, ...] = ()
+        for index, word in enumerate(jump):
+            jump_user, jump_host, jump_port = _parse_jump(word)
+            if jump_host in (name, hop.host):  # a pattern such as *.site that covers its own gateway
+                continue
+            if index == 0:
+                before = self._route(jump_host, jump_user, jump_port, (*seen, name))
+            else:
+                before = (*before, replace(self._hop(jump_host, jump_user, jump_port)[0], proxy_command=""))
+        return (*before, replace(hop, proxy_command="") if before else hop)
+
+    def _hop(self, name: str, user: str | None, port: int | None) -> tuple[Hop, list[str]]:
+        found = self._load().lookup(name)
+        files = [self._expand(value) for value in found.get("identityfile", [])]
+        if not files:
+            files = [self.home / ".ssh" / key for key in DEFAULT_KEYS]
+        known = found.get("userknownhostsfile", "~/.ssh/known_hosts ~/.ssh/known_hosts2")
+        jump = found.get("proxyjump", "none")
+        hop = Hop(
+            name=name,
+            host=found["hostname"],
+            port=port or int(found.get("port", 22)),
+            user=user or found.get("user") or self.user or getpass.getuser(),
+            keys=tuple(dict.fromkeys(path for path in files if path.is_file())),
+            agent=found.get("identitiesonly", "no").lower() != "yes"
+            and found.get("identityagent", "").lower() != "none",
+            known=tuple(path for word in known.split() if (path := self._expand(word)).is_file()),
+            proxy_command=found.get("proxycommand") or "",
+        )
+        return hop, [] if jump.lower() == "none" else jump.split(",")
+
+    def _expand(self, value: str) -> Path:
+        value = value.strip('"').replace("%d", str(self.home))
+        return self.home / value[2:] if value.startswith("~/") else Path(value)
+
+    def _load(self) -> paramiko.SSHConfig:
+        if self._config is None:
+            import paramiko
+
+            try:
+                text = self._read(self.path, 0) if self.path.is_file() else ""
+                self._config = paramiko.SSHConfig.from_text(text)
+            except (OSError, ValueError, paramiko.SSHException) as error:
+                raise InvalidUse(f"{self.path} cannot be understood", cause=str(error)) from error
+        return self._config
+
+    def _read(self, path: Path, depth: int) -> str:
+        """The text of a configuration, its includes in place, `~` standing for this home and not for the process's."""
+        lines: list[str] = []
+        for line in path.read_text(errors="replace").splitlines():
+            include = _INCLUDE.match(line)
+            if include is None:
+                lines.append(_TILDE.sub(lambda match: match[1].replace("~/", f"{self.home}/"), line))
+                continue
+            if depth >= _INCLUDES_DEEP:
+                raise ValueError(f"{path} includes itself")
+            for word in include[1].split():
+                pattern = self._expand(word)
+                pattern = pattern if pattern.is_absolute() else self.home / ".ssh" / pattern
+                lines.extend(self._read(found, depth + 1) for found in sorted(pattern.parent.glob(pattern.name)))
+        return "\n".join(lines) + "\n"
+
+
+def _parse_jump(word: str) -> tuple[str | None, str, int | None]:
+    """User, host and port of one word of ProxyJump: [user@]host[:port] or ssh://..."""
+    word = word.strip()
+    parts = urlsplit(word if "://" in word else f"ssh://{word}")
+    try:
+        return parts.username, parts.hostname or word, parts.port
+    except ValueError as error:
+        raise InvalidUse(f"ProxyJump `{word}` names no machine", cause=str(error)) from error

@@ -1,0 +1,134 @@
+"""Real OpenSSH servers for tests: one `sshd -i` for each connection, behind a listener of the test's own.
+
+So a connection can be counted and cut, a server can go away and come back on the same address, and no port is guessed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+def make_key(path: Path) -> Path:
+    """A new ed25519 key pair without a passphrase."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True, timeout=60)
+    return path
+
+
+class SshServer:
+    """An SSH server on a port of 127.0.0.1; the user who runs the tests may enter with `authorized`."""
+
+    def __init__(self, folder: Path, authorized: str, *options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:  # where sshd shuts in its unprivileged half; a boot without systemd does not make it
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        self.folder = folder
+        self.user = getpass.getuser()
+        self.connections = 0
+        self.host_key = ""
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+        (folder / "authorized_keys").write_text(authorized)
+        self.new_host_key()
+        lines = [
+            f"HostKey {folder / 'host_key'}",
+            f"AuthorizedKeysFile {folder / 'authorized_keys'}",
+            "StrictModes no",
+            "UsePAM no",
+            "PermitRootLogin yes",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "UseDNS no",
+            "LogLevel VERBOSE",
+            "Subsystem sftp internal-sftp",
+            *options,
+        ]
+        (folder / "sshd_config").write_text("\n".join(lines) + "\n")
+        self._listener: socket.socket | None = None
+        self.port = 0
+        self.listen()
+
+    def new_host_key(self) -> None:
+        """What a new deployment does to a node."""
+        for name in ("host_key", "host_key.pub"):
+            (self.folder / name).unlink(missing_ok=True)
+        self.host_key = " ".join(make_key(self.folder / "host_key").with_suffix(".pub").read_text().split()[:2])
+
+    def listen(self) -> None:
+        """Take connections, on the same port as before."""
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self.port))
+        listener.listen(128)
+        self.port = listener.getsockname()[1]
+        self._listener = listener
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def refuse(self) -> None:
+        """Take no connections any more; those there are go on."""
+        if self._listener is not None:
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+            self._listener = None
+
+    def cut(self) -> int:
+        """End every connection, as a server does that is killed; how many there were."""
+        with self._lock:
+            children, self._children = self._children, []
+        alive = [child for child in children if child.poll() is None]
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait(60)
+        return len(alive)
+
+    def pause(self) -> None:
+        """Stop answering without closing anything, as a machine does whose power is cut."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self.refuse()
+        self.cut()
+
+    def _signal(self, number: int) -> None:
+        with self._lock:
+            for child in self._children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, number)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                wire, _ = listener.accept()
+            except OSError:
+                return
+            with wire, self._lock, (self.folder / "log").open("ab") as log:
+                self.connections += 1
+                child = subprocess.Popen(
+                    [SSHD, "-i", "-e", "-f", self.folder / "sshd_config"],
+                    stdin=wire,
+                    stdout=wire,
+                    stderr=log,
+                    start_new_session=True,
+                )
+                self._children.append(child)
+
+
+def write_ssh_config(home: Path, *blocks: str) -> None:
+    """The SSH configuration of a home, out of whole `Host` blocks."""
+    (home / ".ssh").mkdir(parents=True, exist_ok=True, mode=0o700)
+    (home / ".ssh" / "config").write_text("\n".join(blocks) + "\n")
