@@ -1,0 +1,185 @@
+"""From a file to an `Experiment`: every mistake at once, with its line and what may have been meant."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from g5kdeploy.experiment.model import Experiment, at
+from g5kdeploy.experiment.source import Mistake, Mistakes, Place, Source, read
+
+FILE_NAME = "experiment.yaml"
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value from somewhere else than the file, and where from: `--walltime`, `G5KDEPLOY_WALLTIME`, `config.yaml`."""
+
+    value: Any
+    origin: str
+
+
+def load(
+    path: Path, overrides: Mapping[str, Given] | None = None, defaults: Mapping[str, Given] | None = None
+) -> Experiment:
+    """The experiment of a file, or of the `experiment.yaml` in a folder.
+
+    `overrides` go before what the file says, `defaults` stand in for what it does not say; keys are dotted
+    ("exporter.port"). Raises `Mistakes` (exit code 2) with all that is wrong.
+    """
+    file = Path(os.path.abspath(path / FILE_NAME if path.is_dir() else path))  # noqa: PTH100  links stay links
+    source = read(_shown(file, path))
+    elsewhere = _merge(source, overrides or {}, defaults or {})
+    experiment = _validate(source, elsewhere)
+    _cross_checks(source, file)
+    if source.mistakes or experiment is None:
+        raise Mistakes(source.file, source.mistakes)
+    return at(file, experiment)
+
+
+def _shown(file: Path, given: Path) -> Path:
+    """The file as the user wrote it, since that is what messages should say."""
+    return given / FILE_NAME if given.is_dir() else (file if given.is_absolute() else given)
+
+
+def _merge(source: Source, overrides: Mapping[str, Given], defaults: Mapping[str, Given]) -> dict[Place, str]:
+    """Put the other values in; where each of them came from."""
+    elsewhere: dict[Place, str] = {}
+    for given, beats in ((defaults, False), (overrides, True)):
+        for key, value in given.items():
+            place = tuple(key.split("."))
+            holder: Any = source.values
+            for word in place[:-1]:
+                holder = holder.setdefault(word, {}) if isinstance(holder, dict) else None
+            if isinstance(holder, dict) and (beats or place[-1] not in holder):
+                holder[place[-1]] = value.value
+                elsewhere[place] = value.origin
+    return elsewhere
+
+
+def _validate(source: Source, elsewhere: Mapping[Place, str]) -> Experiment | None:
+    try:
+        return Experiment.model_validate(source.values)
+    except ValidationError as invalid:
+        for error in invalid.errors(include_url=False):
+            place = tuple(part for part in error["loc"] if part not in ("[key]", "function-before"))
+            message, hint = _sentence(error, place, source.values)
+            if place in elsewhere:
+                source.mistakes.append(Mistake(elsewhere[place], message, hint))
+            else:
+                source.wrong(place, message, hint)
+        return None
+
+
+_MUST_BE = {
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "path_type": "must be the path of a folder",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "has characters that are not allowed here",
+}
+
+
+def _sentence(error: Any, place: Place, values: Any) -> tuple[str, str]:
+    """One of pydantic's errors as a sentence and a hint."""
+    kind, context = error["type"], error.get("ctx", {})
+    name = f"`{'.'.join(str(part) for part in place)}`"
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(place[-1]), known_keys(place[:-1]), 1)
+        return f"unknown key {name}", f"did you mean `{near[0]}`?" if near else ""
+    is_role = len(place) in (2, 3) and place[0] == "roles"
+    if is_role and (error["input"] is None or (kind == "missing" and place[-1] == "nodes")):
+        return f"role `{place[1]}` has no nodes", "say how many: `nodes: 1`"
+    if kind == "missing":
+        return f"{name} is missing", _MISSING.get(str(place[-1]), "")
+    if error["input"] is None:
+        return f"{name} has no value", ""
+    if kind == "value_error":
+        return f"{name} {context['error']}" if str(context["error"])[0] != "`" else f"{name}: {context['error']}", ""
+    if kind == "literal_error":
+        return f"{name} must be {context['expected']}, not `{error['input']}`", ""
+    if kind in ("greater_than_equal", "less_than_equal", "greater_than", "less_than"):
+        words = {"ge": "at least", "le": "at most", "gt": "more than", "lt": "less than"}
+        bound, value = next(iter(context.items()))
+        return f"{name} must be {words[bound]} {value}, not {error['input']}", ""
+    if kind == "string_too_long":
+        return f"{name} must have at most {context['max_length']} characters", ""
+    return f"{name} {_MUST_BE.get(kind, error['msg'])}", ""
+
+
+_MISSING = {
+    "apiVersion": "apiVersion: g5kdeploy/v1",
+    "name": "name: my-experiment",
+    "roles": "roles: {server: {nodes: 1}}",
+}
+
+
+def known_keys(place: Place) -> list[str]:
+    """The keys that the mapping at a place may have; none where the user names them."""
+    model: type[BaseModel] = Experiment
+    for depth, word in enumerate(place):
+        if depth == 0 and word == "roles":
+            continue
+        annotation = model.model_fields["roles" if depth and place[0] == "roles" else str(word)].annotation
+        found = _models(annotation)
+        if not found:
+            return []
+        model = found[0]
+    return [] if place == ("roles",) else list(model.model_fields)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models in an annotation such as `dict[str, Role]` or `Benchmark | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
+
+
+def _cross_checks(source: Source, file: Path) -> None:
+    """What no single key can tell: folders that do not exist, roles that are not there."""
+    values = source.values
+    roles = values.get("roles")
+    benchmark, check = values.get("benchmark"), values.get("check")
+    if isinstance(roles, dict):
+        for name, role in roles.items():
+            if isinstance(role, dict) and _less(role.get("nodes"), role.get("min")):
+                source.wrong(("roles", name, "min"), f"role `{name}` has fewer nodes than its `min`")
+        wanted = benchmark.get("role") if isinstance(benchmark, dict) else None
+        if isinstance(wanted, str) and wanted not in roles:
+            near = difflib.get_close_matches(wanted, [str(name) for name in roles], 1)
+            hint = f"did you mean `{near[0]}`?" if near else "roles: " + ", ".join(map(str, roles))
+            source.wrong(("benchmark", "role"), f"there is no role `{wanted}`", hint)
+    composition = values.get("composition", ".")
+    if not isinstance(composition, str):
+        return
+    folder = file.parent / composition
+    if not folder.is_dir():
+        source.wrong(("composition",), f"the composition `{composition}` does not exist", f"no folder {folder}")
+    elif not any((folder / name).is_file() for name in ("roles.nix", "composition.nix")):
+        source.wrong(("composition",), f"`{composition}` is no composition", "it has no roles.nix or composition.nix")
+    else:
+        script = check.get("script") if isinstance(check, dict) else None
+        if isinstance(script, str) and not (folder / script).is_file():
+            source.wrong(
+                ("check", "script"), f"the test script `{script}` does not exist", f"no file {folder / script}"
+            )
+
+
+def _less(nodes: Any, least: Any) -> bool:
+    return isinstance(nodes, int) and isinstance(least, int) and 0 < nodes < least

@@ -1,0 +1,153 @@
+"""What an experiment file says: these classes are its definition, loading and JSON schema follow them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
+
+from g5kdeploy.experiment import duration
+
+API_VERSION = "g5kdeploy/v1"
+
+Seconds = Annotated[
+    int,
+    BeforeValidator(duration.seconds_of),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": duration.PATTERN}]}),
+]
+Words = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
+Folder = Annotated[Path, Field(strict=False)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class Role(_Part):
+    """How many nodes play a role of the composition, and which nodes will do."""
+
+    nodes: Annotated[int, Field(ge=1, le=100_000)]
+    """How many nodes."""
+    cluster: str = ""
+    """Only nodes of this cluster."""
+    properties: str = ""
+    """Only nodes with these OAR properties, as `oarsub -p` takes them."""
+    min: Annotated[int, Field(ge=1)] | None = None
+    """Go on, with exit code 5, when at least this many of them work; default: all of them."""
+
+
+class Cache(_Part):
+    """The binary cache on the site's frontend."""
+
+    folder: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")] = "g5kdeploy/cache"
+    """Its folder below ~/public."""
+
+
+class Kernel(_Part):
+    """What is wanted of the kernel beyond what the composition says."""
+
+    params: Words = ()
+    """Further kernel parameters."""
+    release: str = ""
+    """What `uname -r` must say after the boot; shell patterns such as 6.1.* are allowed."""
+
+
+class Exporter(_Part):
+    """The exporter on the nodes."""
+
+    programs: Words = ()
+    """BPF programs that must be loaded; default: those that the composition names."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 9435
+    """The TCP port that it serves on."""
+
+
+class Benchmark(_Part):
+    """The workload that is measured."""
+
+    role: Name
+    """On the nodes of this role."""
+    command: Text
+    """A shell command, run as root in a cgroup of its own."""
+    timeout: Seconds = 600
+    """It is ended after this time, and has failed."""
+    files: Words = ()
+    """Files of the nodes to bring back; shell patterns are allowed."""
+    scrape_interval: Annotated[float, Field(gt=0, le=3600, strict=False)] = 1.0
+    """Seconds between two scrapes of the exporters."""
+
+
+class Check(_Part):
+    """The test script, for local virtual machines (`vmtest`) and for deployed nodes (`check`)."""
+
+    script: Text = "test.py"
+    """The script, in the composition's folder."""
+    timeout: Seconds = 600
+    """It must be done in this time."""
+
+
+class Experiment(_Part):
+    """One experiment: what is built, where it runs, what is measured."""
+
+    apiVersion: Literal["g5kdeploy/v1"]  # noqa: N815  the file's own spelling
+    """The version of this form."""
+    name: Name
+    """Names runs and jobs."""
+    composition: Folder = Path()
+    """The folder with roles.nix or composition.nix, relative to this file."""
+    testbed: Literal["lab", "grid5000"] | None = None
+    """Where it runs, unless --testbed says otherwise. Never guessed."""
+    site: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")] | None = None
+    """The site to reserve on; default for the lab: lab."""
+    roles: Annotated[dict[Name, Role], Field(min_length=1)]
+    """The roles of the composition and their nodes."""
+    walltime: Seconds = 3600
+    """How long the nodes are reserved."""
+    queue: Name = "default"
+    """The queue to submit to."""
+    job_types: Words = ("deploy",)
+    """OAR job types."""
+    project: str = ""
+    """The project that the reservation is accounted to."""
+    flavour: Literal["local-store"] = "local-store"
+    """How a closure gets onto a node."""
+    environment: Text = "debian12-min"
+    """The environment that kadeploy installs first."""
+    cache: Cache = Cache()
+    kernel: Kernel = Kernel()
+    exporter: Exporter = Exporter()
+    benchmark: Benchmark | None = None
+    """Without one, nothing is measured."""
+    check: Check = Check()
+
+    _file: Path = PrivateAttr(default=Path())
+
+    @property
+    def file(self) -> Path:
+        """The file that this came from, absolute."""
+        return self._file
+
+    @property
+    def count(self) -> int:
+        """Nodes in all."""
+        return sum(role.nodes for role in self.roles.values())
+
+    @property
+    def test_script(self) -> Path | None:
+        """The test script, absolute; None when the composition has none."""
+        path = self.composition / self.check.script
+        return path if path.is_file() else None
+
+    def document(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def at(file: Path, experiment: Experiment) -> Experiment:
+    """The same experiment, told where its file is and with its composition's folder made absolute."""
+    folder = (file.parent / experiment.composition).resolve()
+    placed = experiment.model_copy(update={"composition": folder})
+    placed._file = file
+    return placed
