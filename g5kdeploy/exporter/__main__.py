@@ -1,0 +1,8 @@
+"""`python3 -m g5kdeploy_exporter`."""
+
+import sys
+
+from .main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

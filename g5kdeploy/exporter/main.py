@@ -1,0 +1,140 @@
+"""The command: flags as ebpf_exporter has them, then load, serve, and detach at the end."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import __version__
+from .cgroups import Cgroups
+from .decoders import Decoders
+from .document import Mistakes
+from .libbpf import LibbpfError, Library
+from .loader import Loaded, Loader
+from .notify import notify
+from .plan import Plan, make_plans
+
+log = logging.getLogger("g5kdeploy_exporter")
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="g5kdeploy-exporter",
+        description="Loads BPF programs and serves what they count to Prometheus.",
+        epilog="example: g5kdeploy-exporter --config.dir /usr/lib/g5kdeploy/bpf --config.names statx,statx_mock",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config.dir", dest="dir", type=Path, required=True, metavar="DIR", help="folder with X.yaml and X.bpf.o")
+    add("--config.names", dest="names", required=True, metavar="A,B", help="names X of the programs to load")
+    add("--config.check", dest="check", action="store_true", help="report every mistake, try to load, and exit")
+    add("--config.strict", dest="strict", action="store_true", help="fail unless every program loads and attaches")
+    add("--web.listen-address", dest="address", default=":9435", metavar="ADDR", help="HOST:PORT, :PORT or fd://N")
+    add("--web.telemetry-path", dest="path", default="/metrics", metavar="PATH", help="where the metrics are")
+    add("--btf.path", dest="btf", default="", metavar="FILE", help="the kernel's types, where it does not bring them")
+    add("--log.no-timestamps", dest="plain_log", action="store_true", help="no times in the log")
+    add("--debug", action="store_true", help="say more, and serve raw maps on /maps")
+    add("--version", action="version", version=f"g5kdeploy-exporter {__version__}")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT. 0: ended in order; 1: it failed; 2: wrong flags or configuration."""
+    begun = time.monotonic()
+    options = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if options.debug else logging.INFO,
+        format="%(message)s" if options.plain_log else "%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    notify("STATUS=reading the configuration")
+    try:
+        library = Library()
+    except LibbpfError as problem:
+        log.error("%s: %s", problem, problem.words or "on Debian it is in the package libbpf1")
+        return FAILED
+    library.debug = options.debug
+    mistakes = Mistakes()
+    if not options.path.startswith("/"):
+        mistakes.found.append(f"--web.telemetry-path {options.path}: a path begins with /")
+    if not options.dir.is_dir():
+        mistakes.found.append(f"--config.dir {options.dir}: there is no such folder")
+        plans = []
+    else:
+        plans = make_plans(options.dir, options.names.split(","), library, mistakes, options.btf)
+    if mistakes:
+        for text in mistakes.found:
+            print(text, file=sys.stderr)  # noqa: T201 - editors jump to FILE:LINE, so no time stamps here
+        return USAGE
+    return _run(options, library, plans, begun, stopped)
+
+
+def _run(
+    options: argparse.Namespace, library: Library, plans: list[Plan], begun: float, stopped: threading.Event
+) -> int:
+    from .exporter import Exporter
+    from .server import ListenError, Server, listen
+
+    try:
+        listening = None if options.check else listen(options.address)
+    except ListenError as problem:
+        log.error("%s", problem)
+        return FAILED
+    notify("STATUS=loading programs")
+    decoders = Decoders(Cgroups())
+    decoders.cgroups.watch()
+    loader = Loader(library, decoders, options.btf)
+    loaded = [loader.load(plan) for plan in plans]
+    exporter = Exporter(library, decoders, loaded)
+    try:
+        missing = _report(loaded, begun)
+        if options.strict and missing:
+            log.error("not everything loads and attaches: %s", ", ".join(missing))
+            return FAILED
+        if listening is None:
+            log.info("Config check successful, exiting")
+            return DONE
+        server = Server(listening, exporter, options.path, options.debug)
+        thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
+        thread.start()
+        host, port = listening.getsockname()[:2]
+        log.info("Listening on %s", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        notify("READY=1", f"STATUS=serving {len(loaded) - len(missing)} of {len(loaded)} programs")
+        stopped.wait()
+        notify("STOPPING=1")
+        server.shutdown()
+        server.server_close()
+    finally:
+        if listening is not None:
+            listening.close()
+        exporter.close()
+    log.info("Detached, ending")
+    return DONE
+
+
+def _report(loaded: list[Loaded], begun: float) -> list[str]:
+    """Say what became of each program; the names of those that are not whole."""
+    missing = []
+    for one in loaded:
+        mode = f" ({one.mode})" if one.mode else ""
+        if one.object is None:
+            missing.append(one.name)
+            log.warning("%s%s is not loaded: %s", one.name, mode, "; ".join(one.reasons.values()))
+            continue
+        if not one.whole:
+            missing.append(one.name)
+        counts = f"{len(one.attached)} of {len(one.programs)}"
+        log.info("%s%s: %s programs attached in %.0f ms", one.name, mode, counts, one.seconds * 1000)
+    log.info("Started with %d programs in %.0f ms", len(loaded), (time.monotonic() - begun) * 1000)
+    return missing

@@ -1,0 +1,121 @@
+"""Why a program does not load or attach, in plain language, from what libbpf said and what this kernel is."""
+
+from __future__ import annotations
+
+import errno
+import re
+from pathlib import Path
+
+from .libbpf import LibbpfError, Program
+
+_CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
+_TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
+
+
+def capabilities(status: Path = Path("/proc/self/status")) -> int:
+    """The effective capabilities of this process, a bit each."""
+    for line in status.read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def lockdown(file: Path = Path("/sys/kernel/security/lockdown")) -> str:
+    """How far the kernel is locked down: none, integrity, confidentiality; empty if it does not say."""
+    try:
+        match = re.search(r"\[(\w+)\]", file.read_text())
+    except OSError:
+        return ""
+    return match[1] if match else ""
+
+
+def tracefs() -> Path | None:
+    """Where the kernel's tracing files are; None if they are not mounted."""
+    return next((folder for folder in _TRACEFS if (folder / "events").is_dir()), None)
+
+
+def last_words(problem: LibbpfError, count: int = 3) -> str:
+    """The end of what the verifier said, or else of what libbpf said."""
+    lines = [line.strip() for line in problem.words.splitlines() if line.strip()]
+    begin = next((i + 1 for i, line in enumerate(lines) if "BEGIN PROG LOAD LOG" in line), None)
+    end = next((i for i, line in enumerate(lines) if "END PROG LOAD LOG" in line), None)
+    if end is not None:
+        lines = [line for line in lines[begin or 0 : end] if not line.startswith(("processed ", ";"))]
+    return " | ".join(line.removeprefix("libbpf: ") for line in lines[-count:])
+
+
+def explain_load(problem: LibbpfError) -> str:
+    """Why an object does not load. Always a sentence; the verifier's words follow where they help."""
+    words = problem.words
+    if helper := re.search(r"(?:cannot use helper|unknown func) (bpf_\w+)#\d+", words):
+        return _helper(helper[1])
+    if match := re.search(r"failed to resolve CO-RE relocation <\w+> \[\d+\] (?:struct )?([\w.]+)", words):
+        return f"this kernel has no {match[1]}, which the program reads"
+    if "failed to find valid kernel BTF" in words or not Path("/sys/kernel/btf/vmlinux").exists():
+        return (
+            "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF), which portable programs need; --btf.path can name a file"
+        )
+    if problem.errno in {errno.EPERM, errno.EACCES} and (missing := _missing_capabilities()):
+        return f"capability missing: {missing}"
+    if problem.errno == errno.EPERM:
+        return "the kernel does not permit it: a security module or lockdown forbids BPF programs of this type"
+    if "kernel doesn't support" in words or "is not found in vmlinux BTF" in words:
+        return f"this kernel lacks what the program hooks: {last_words(problem, 1)}"
+    return f"the kernel refused it: {last_words(problem) or problem}"
+
+
+def _helper(name: str) -> str:
+    if name == "bpf_override_return":
+        return "this kernel lets no BPF program override a function's result (CONFIG_BPF_KPROBE_OVERRIDE is off)"
+    if not capabilities() >> _CAP_SYS_ADMIN & 1 and name == "bpf_probe_write_user":
+        return "capability missing: CAP_SYS_ADMIN, which writing into a process's memory takes"
+    if name in {"bpf_probe_write_user", "bpf_probe_read_kernel"}:
+        state = lockdown()
+        how = f" ({state})" if state else ""
+        return f"this kernel is locked down{how}: {name} is not allowed"
+    return f"this kernel, or this type of program, does not have the helper {name}"
+
+
+def _missing_capabilities() -> str:
+    have = capabilities()
+    if have >> _CAP_SYS_ADMIN & 1:
+        return ""
+    wanted = {_CAP_BPF: "CAP_BPF", _CAP_PERFMON: "CAP_PERFMON"}
+    return ", ".join(name for bit, name in wanted.items() if not have >> bit & 1)
+
+
+def explain_attach(problem: LibbpfError, program: Program) -> str:
+    """Why a loaded program does not attach where its section says."""
+    kind, _, target = program.section.partition("/")
+    if kind in {"tp", "tracepoint"}:
+        return _no_tracepoint(problem, target)
+    if kind in {"kprobe", "kretprobe", "ksyscall", "kretsyscall", "kprobe.multi"}:
+        if not Path("/sys/bus/event_source/devices/kprobe").exists():
+            return "this kernel has no kprobes (CONFIG_KPROBES is off)"
+        if problem.errno == errno.ENOENT:
+            return f"this kernel has no function {target} to probe, or its module is not loaded"
+        if problem.errno == errno.EINVAL:
+            return f"{target} cannot be probed so: it is not on the list of functions whose result may be overridden"
+    if kind == "xdp" and not target:
+        return "an XDP program needs its device in the section's name: xdp/DEVICE"
+    if problem.errno == errno.EOPNOTSUPP:
+        return f"programs of section {program.section} are not attached by themselves"
+    if problem.errno in {errno.EPERM, errno.EACCES}:
+        missing = _missing_capabilities()
+        return (
+            f"capability missing: {missing}"
+            if missing
+            else "the kernel does not permit it: lockdown or a security module"
+        )
+    return f"the kernel refused it: {last_words(problem, 1) or problem}"
+
+
+def _no_tracepoint(problem: LibbpfError, target: str) -> str:
+    folder = tracefs()
+    if folder is None:
+        return "tracefs is not mounted: mount -t tracefs none /sys/kernel/tracing"
+    if not (folder / "events" / target).is_dir():
+        return f"this kernel has no tracepoint {target}, or its module is not loaded"
+    if problem.errno in {errno.EPERM, errno.EACCES}:
+        return f"capability missing: {_missing_capabilities() or 'CAP_PERFMON'}"
+    return f"the kernel refused it: {last_words(problem, 1) or problem}"
