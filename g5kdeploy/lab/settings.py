@@ -1,0 +1,93 @@
+"""What a lab is asked to be, and where it keeps what."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from g5kdeploy.base import files, folders
+from g5kdeploy.base.problem import Problem
+
+USER = "jdoe"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One lab: number of nodes, each with `memory` MiB and `cpus`.
+
+    `pace` multiplies the pauses of scheduler and deployer: 1 is the real site, 0 takes none of them. `reference` is an
+    archive or URL of real reference data, served beside the lab's own site.
+    """
+
+    nodes: int = 2
+    memory: int = 1024
+    cpus: int = 2
+    pace: float = 0.05
+    reference: str | None = None
+    user: str = USER
+
+    def check(self) -> None:
+        """Raise a `Problem` for a value that no lab can have."""
+        if not 1 <= self.nodes <= 64:
+            raise Problem(f"a lab has 1 to 64 nodes, not {self.nodes}")
+        if self.memory < 256:
+            raise Problem(f"a node needs at least 256 MiB of memory, not {self.memory}")
+        if not 0 <= self.pace <= 1:
+            raise Problem(f"the pace lies between 0 (no pauses) and 1 (the real site's), not at {self.pace:g}")
+
+    def save(self, path: Path) -> None:
+        files.write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Settings:
+        """The settings in a file; the defaults where there is none."""
+        if not path.exists():
+            return cls()
+        known: dict[str, Any] = files.read_json(path)
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in known.items() if name in names})
+
+
+@dataclass(frozen=True)
+class Places:
+    """The lab's folder, and what is where in it."""
+
+    folder: Path
+
+    @classmethod
+    def default(cls) -> Places:
+        return cls(folders.state() / "lab")
+
+    @property
+    def home(self) -> Path:
+        """LAB_HOME: what a client is given as its home."""
+        return self.folder / "home"
+
+    @property
+    def homes(self) -> Path:
+        """Users' homes on the frontend; `<user>/public` is on the web."""
+        return self.folder / "homes"
+
+    @property
+    def nodes(self) -> Path:
+        """A folder for each node: disk, console log, host keys."""
+        return self.folder / "nodes"
+
+    @property
+    def settings(self) -> Path:
+        return self.folder / "settings.json"
+
+    @property
+    def record(self) -> Path:
+        """What the running daemon says of itself: process, URL, addresses."""
+        return self.folder / "daemon.json"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "daemon.log"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "lock"

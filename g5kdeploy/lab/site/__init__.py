@@ -1,0 +1,1 @@
+"""The site itself: its network, frontend, gateway, web server, and nodes that are QEMU machines."""

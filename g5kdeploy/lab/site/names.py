@@ -1,0 +1,61 @@
+"""Names and addresses of the site. Its network is a namespace of its own, so that every lab can have the same ones."""
+
+from __future__ import annotations
+
+import re
+
+SITE = "lab"
+CLUSTER = "vm"
+DOMAIN = f"{SITE}.grid5000.fr"
+ACCESS = "access.grid5000.fr"
+FRONTEND = f"f{SITE}.{DOMAIN}"
+PUBLIC = f"public.{DOMAIN}"
+
+NETWORK = "10.87.0.0/16"
+FRONTEND_IP, ACCESS_IP, PUBLIC_IP = "10.87.0.1", "10.87.0.2", "10.87.0.3"
+FRONTEND_NAMES = (FRONTEND, f"f{SITE}", f"frontend.{DOMAIN}", "frontend", f"f{SITE}.grid5000.fr", DOMAIN, SITE)
+
+VLANS = range(1, 22)
+"""KaVLAN identifiers that the site knows."""
+
+
+def node(number: int) -> str:
+    """The full name of the nth node, counted from 1."""
+    return f"{CLUSTER}-{number}.{DOMAIN}"
+
+
+def number(name: str) -> int:
+    """The number in a node's name, full or short; ValueError when it names none of the cluster."""
+    match = re.fullmatch(rf"{CLUSTER}-([1-9]\d*)(?:\.{re.escape(DOMAIN)})?", name)
+    if match is None:
+        raise ValueError(name)
+    return int(match[1])
+
+
+def node_ip(index: int, vlan: int | None = None) -> str:
+    """The address of a node, on the production network or in a VLAN."""
+    return f"10.{87 if vlan is None else 100 + vlan}.1.{index}"
+
+
+def node_mac(index: int) -> str:
+    return f"52:54:00:87:01:{index:02x}"
+
+
+def vlan_gateway(vlan: int) -> str:
+    """The site's own address in a VLAN."""
+    return f"10.{100 + vlan}.0.1"
+
+
+def hosts(nodes: int) -> str:
+    """All names of the site in the form of /etc/hosts, as seen from inside it."""
+    lines = [
+        "127.0.0.1 localhost",
+        f"{FRONTEND_IP} {' '.join(FRONTEND_NAMES)}",
+        f"{ACCESS_IP} {ACCESS} access",
+        f"{PUBLIC_IP} {PUBLIC} public",
+    ]
+    for index in range(1, nodes + 1):
+        short = f"{CLUSTER}-{index}"
+        lines.append(f"{node_ip(index)} {node(index)} {short}")
+        lines += [f"{node_ip(index, vlan)} {short}-kavlan-{vlan}.{DOMAIN} {short}-kavlan-{vlan}" for vlan in VLANS]
+    return "\n".join(lines) + "\n"
