@@ -17,14 +17,14 @@ USER = "jdoe"
 class Settings:
     """One lab: number of nodes, each with `memory` MiB and `cpus`.
 
-    `pace` multiplies the pauses of scheduler and deployer: 1 is the real site, 0 takes none of them. `reference` is an
-    archive or URL of real reference data, served beside the lab's own site.
+    `pace` divides the pauses of scheduler and deployer: 1 is the real site. `reference` is an archive or URL of real
+    reference data, served beside the lab's own site.
     """
 
     nodes: int = 2
     memory: int = 1024
     cpus: int = 2
-    pace: float = 0.05
+    pace: float = 60.0
     reference: str | None = None
     user: str = USER
 
@@ -34,8 +34,8 @@ class Settings:
             raise Problem(f"a lab has 1 to 64 nodes, not {self.nodes}")
         if self.memory < 256:
             raise Problem(f"a node needs at least 256 MiB of memory, not {self.memory}")
-        if not 0 <= self.pace <= 1:
-            raise Problem(f"the pace lies between 0 (no pauses) and 1 (the real site's), not at {self.pace:g}")
+        if not 1 <= self.pace <= 10_000:
+            raise Problem(f"the pace is 1 (the real site's) or more, not {self.pace:g}")
 
     def save(self, path: Path) -> None:
         files.write_json(path, dataclasses.asdict(self))

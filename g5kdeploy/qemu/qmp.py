@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from g5kdeploy.base import files
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 
@@ -21,14 +21,10 @@ class QmpFailed(Problem):
 @contextlib.contextmanager
 def connect(path: Path, deadline: Deadline) -> Iterator[socket.socket]:
     """A connection to a unix socket, however long its path is."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)  # the path in sockaddr_un holds 107 bytes
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-            channel.settimeout(max(0.1, deadline.remaining()))
-            channel.connect(f"/proc/self/fd/{folder}/{path.name}")
-            yield channel
-    finally:
-        os.close(folder)
+    with files.short(path.parent) as near, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        channel.settimeout(max(0.1, deadline.remaining()))
+        channel.connect(str(near / path.name))
+        yield channel
 
 
 def execute(path: Path, deadline: Deadline, command: str, arguments: dict[str, Any]) -> Any:

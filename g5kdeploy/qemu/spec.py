@@ -83,7 +83,7 @@ def _disk(number: int, disk: Disk) -> list[str]:
         drive += ",readonly=on"
     if disk.snapshot:
         drive += ",snapshot=on"
-    device = f"virtio-blk-pci,drive=disk{number}"
+    device = f"virtio-blk-pci,drive=disk{number}{',addr=0x4' if number == 0 else ''}"
     if disk.serial:
         device += f",serial={_value(disk.serial)}"
     return ["-drive", drive, "-device", device]
@@ -95,7 +95,8 @@ def _nic(number: int, nic: Tap | UserNet) -> list[str]:
     else:
         net = f"user,id=net{number}" + (",restrict=on" if nic.restrict else "")
         net += "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in nic.forward.items())
-    return ["-netdev", net, "-device", f"virtio-net-pci,netdev=net{number},mac={nic.mac},romfile="]
+    slot = ",addr=0x3" if number == 0 else ""  # the same name, ens3, whatever else the machine has
+    return ["-netdev", net, "-device", f"virtio-net-pci,netdev=net{number},mac={nic.mac},romfile={slot}"]
 
 
 def _share(number: int, share: Share) -> list[str]:

@@ -65,7 +65,7 @@ def _stage(config: dict[str, Any]) -> None:
 
 
 def _network(config: dict[str, Any]) -> None:
-    """The production network: a bridge with the addresses of frontend, gateway and web server, and a tap for each node."""
+    """The production network: a bridge with the site's own addresses, and a tap for each node."""
     deadline = Deadline.after(30, "the site's network")
     batch = ["link set lo up", "link add production type bridge", "link set production type bridge forward_delay 0"]
     batch += [f"address add {address} dev production" for address in config["addresses"]]
@@ -75,6 +75,11 @@ def _network(config: dict[str, Any]) -> None:
     process.run(["ip", "-batch", "-"], deadline, input="\n".join(batch) + "\n")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1\n")
     Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0\n")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _collect(*_: object) -> None:
@@ -92,10 +97,10 @@ def main() -> int:
         _network(config)
         _stage(config)
     except (Problem, OSError) as error:
-        print(f"failed {error}", flush=True)
+        _say(f"failed {error}")
         return 1
     signal.signal(signal.SIGCHLD, _collect)
-    print(f"ready {pid}", flush=True)
+    _say(f"ready {pid}")
     while not select.select([sys.stdin], [], [])[0] or os.read(sys.stdin.fileno(), 4096):
         pass
     return 0

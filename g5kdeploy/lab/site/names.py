@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+
+from g5kdeploy.lab.reference.hardware import SiteNetwork
 
 SITE = "lab"
 CLUSTER = "vm"
@@ -11,12 +14,12 @@ ACCESS = "access.grid5000.fr"
 FRONTEND = f"f{SITE}.{DOMAIN}"
 PUBLIC = f"public.{DOMAIN}"
 
-NETWORK = "10.87.0.0/16"
-FRONTEND_IP, ACCESS_IP, PUBLIC_IP = "10.87.0.1", "10.87.0.2", "10.87.0.3"
+NETWORK = SiteNetwork()
+FRONTEND_IP = NETWORK.frontend
+ACCESS_IP, PUBLIC_IP = (str(ipaddress.ip_address(FRONTEND_IP) + offset) for offset in (1, 2))
 FRONTEND_NAMES = (FRONTEND, f"f{SITE}", f"frontend.{DOMAIN}", "frontend", f"f{SITE}.grid5000.fr", DOMAIN, SITE)
-
-VLANS = range(1, 22)
-"""KaVLAN identifiers that the site knows."""
+VLANS = range(1, NETWORK.own_global + 1)
+"""KaVLAN identifiers that the site knows: 1 to 3 local, then routed ones, the last one global."""
 
 
 def node(number: int) -> str:
@@ -34,16 +37,22 @@ def number(name: str) -> int:
 
 def node_ip(index: int, vlan: int | None = None) -> str:
     """The address of a node, on the production network or in a VLAN."""
-    return f"10.{87 if vlan is None else 100 + vlan}.1.{index}"
+    return NETWORK.node(index) if vlan is None else NETWORK.node_in(vlan, index)
 
 
 def node_mac(index: int) -> str:
-    return f"52:54:00:87:01:{index:02x}"
+    """The hardware address of a node's network card."""
+    return NETWORK.mac(index)
 
 
-def vlan_gateway(vlan: int) -> str:
-    """The site's own address in a VLAN."""
-    return f"10.{100 + vlan}.0.1"
+def network(vlan: int | None = None) -> ipaddress.IPv4Network:
+    """The production network, or that of a VLAN."""
+    return ipaddress.IPv4Network(NETWORK.production) if vlan is None else NETWORK.vlan(vlan)
+
+
+def gateway(vlan: int | None = None) -> str:
+    """The site's own address in a network: its router, DHCP and name server."""
+    return NETWORK.gateway if vlan is None else str(network(vlan)[-2])
 
 
 def hosts(nodes: int) -> str:

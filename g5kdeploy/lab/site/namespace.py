@@ -1,4 +1,4 @@
-"""The namespaces that a site lives in: network, mounts, processes, host name; as a user, a user namespace around them."""
+"""The namespaces that a site lives in: network, mounts, processes, host name; for a user, a user namespace too."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class NoNamespace(Problem):
 class Stage:
     """What is in the namespaces from the beginning.
 
-    `addresses` with prefix lengths of the production network; `taps` one name for each node; `binds` target → folder and
-    `files` target → file, as a login shell shall see them.
+    `addresses` with prefix lengths of the production network; `taps` one name for each node; `binds` target → folder
+    and `files` target → file, as a login shell shall see them.
     """
 
     hostname: str
@@ -122,7 +122,9 @@ class Namespace:
             words += ["--mount", "--wd=/"]
         return (*words, "--")
 
-    def run(self, argv: list[str], deadline: Deadline, *, input: str | bytes | None = None, check: bool = True) -> process.Done:
+    def run(
+        self, argv: list[str], deadline: Deadline, *, input: str | bytes | None = None, check: bool = True
+    ) -> process.Done:
         """Run a program inside to its end."""
         return process.run([*self.enter(), *argv], deadline, input=input, check=check)
 

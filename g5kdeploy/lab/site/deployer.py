@@ -1,0 +1,141 @@
+"""Kadeploy's work, done on machines: bring an environment onto nodes, in three macro steps, all nodes at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from g5kdeploy.base.cpio import Entry
+from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab.deployments import Deployment, Report
+from g5kdeploy.lab.site import disk, standard
+from g5kdeploy.lab.site.images import Images
+from g5kdeploy.lab.site.nodes import Node
+from g5kdeploy.lab.site.site import Site
+from g5kdeploy.lab.site.systems import System
+
+log = logging.getLogger(__name__)
+
+MINI_OS, BROADCAST, BOOT = "SetDeploymentMiniOS", "BroadcastEnv", "BootNewEnv"
+PAUSES = {MINI_OS: 100.0, BROADCAST: 30.0, BOOT: 0.0}
+"""Seconds that the real thing takes for what the lab does at once: reboots into a deployment system, a broadcast."""
+BROADCAST_SECONDS = 600.0
+BOOT_SECONDS = 300.0
+
+
+class Deployer:
+    """Deploys onto a site's nodes. `pace` divides the pauses."""
+
+    def __init__(self, site: Site, images: Images, pace: float) -> None:
+        self._site = site
+        self._images = images
+        self._pace = pace
+        self._running: dict[str, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    def start(self, deployment: Deployment, report: Report) -> None:
+        """Begin, and return at once."""
+        stopped = threading.Event()
+        with self._lock:
+            self._running[deployment.uid] = stopped
+        work = _Work(self._site, self._images, self._pace, deployment, report, stopped)
+        threading.Thread(target=self._run, args=(work,), name=f"deployment {deployment.uid}", daemon=True).start()
+
+    def _run(self, work: _Work) -> None:
+        try:
+            work.run()
+        finally:
+            with self._lock:
+                self._running.pop(work.deployment.uid, None)
+
+    def cancel(self, uid: str) -> None:
+        """Give up on a deployment at its next step; a node that is booting stays off."""
+        with self._lock:
+            stopped = self._running.get(uid)
+        if stopped is not None:
+            stopped.set()
+
+    def stop(self) -> None:
+        """Give up on all."""
+        with self._lock:
+            for stopped in self._running.values():
+                stopped.set()
+
+
+class _Work:
+    """One deployment under way."""
+
+    def __init__(
+        self, site: Site, images: Images, pace: float, deployment: Deployment, report: Report, stopped: threading.Event
+    ) -> None:
+        self.deployment = deployment
+        self._site = site
+        self._images = images
+        self._pace = pace
+        self._report = report
+        self._stopped = stopped
+
+    def run(self) -> None:
+        names = [str(name) for name in self.deployment.nodes]
+        with ThreadPoolExecutor(max_workers=len(names) + 1, thread_name_prefix="deploy") as pool:
+            system = pool.submit(self._system)  # fetched and unpacked once, while the nodes go through their first step
+            list(pool.map(lambda name: self._guarded(name, system), names))
+
+    def _system(self) -> System:
+        deadline = Deadline.after(BROADCAST_SECONDS, f"the image of {self.deployment.environment}")
+        return self._images.system(self.deployment, deadline)
+
+    def _guarded(self, name: str, system: Future[System]) -> None:
+        step = MINI_OS
+
+        def begin(macro: str, micro: str) -> None:
+            nonlocal step
+            if self._stopped.is_set():
+                raise Problem("the deployment was canceled")
+            step = macro
+            self._report(name, macro, None, micro)
+            self._stopped.wait(PAUSES[macro] / self._pace)
+
+        try:
+            node = self._site.nodes.get(name)
+            if node is None:
+                raise Problem(f"{name} is no node of this site")
+            with node.lock:
+                self._one(node, system, begin)
+        except Problem as problem:
+            log.warning("deployment %s lost %s in %s: %s", self.deployment.uid, name, step, problem)
+            self._report(name, step, False, str(problem))
+        except Exception as error:
+            log.exception("deployment %s lost %s in %s", self.deployment.uid, name, step)
+            self._report(name, step, False, f"internal error: {error}")
+            raise
+        else:
+            self._report(name, BOOT, True, "")
+
+    def _one(self, node: Node, system: Future[System], begin: Callable[[str, str], None]) -> None:
+        deadline = Deadline.after(BROADCAST_SECONDS, f"the image on {node.name}")
+        begin(MINI_OS, "reboot")
+        node.power_off()
+        parts = node.ensure_disk(deadline)
+        if self.deployment.reformat_tmp:
+            disk.make_ext4(parts[disk.TMP], deadline, label="scratch")
+        begin(BROADCAST, "send_environment")
+        found = system.result(deadline.remaining())
+        node.install(found, self._entries(node), deadline)
+        begin(BOOT, "reboot")
+        self._site.network.move(node.index, self.deployment.vlan or None)
+        self._boot(node)
+
+    def _entries(self, node: Node) -> dict[str, Entry]:
+        """Name and host key of the node, and the user's key for root."""
+        host_key = self._site.host_key(node, fresh=True)
+        entries = standard.identity(node.index, self._site.settings.nodes, host_key)
+        if self.deployment.keys.strip():
+            entries |= standard.root_keys(self.deployment.keys)
+        return entries
+
+    def _boot(self, node: Node) -> None:
+        node.boot(Deadline.after(BOOT_SECONDS, f"{node.name}'s boot of {self.deployment.environment}"), self._stopped)

@@ -1,0 +1,137 @@
+"""Images of environments: the registered ones, which the lab builds, and any that a description's URL leads to."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab.deployments import Deployment
+from g5kdeploy.lab.site import disk
+from g5kdeploy.lab.site.site import Site
+from g5kdeploy.lab.site.systems import System
+
+REGISTERED = "server:///grid5000/images/"
+DEPLOY_SIZE = 2560 * disk.MIB
+_UNPACK = {"gzip": "gzip", "bzip2": "bzip2", "xz": "xz", "zstd": "zstd"}
+
+
+class BadImage(Problem):
+    """An image that cannot be deployed."""
+
+
+class Images:
+    """Finds the system that a deployment means; foreign images are fetched and unpacked once, by content."""
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        self._site = site
+        self._folder = folder
+        self._lock = threading.Lock()
+
+    def system(self, deployment: Deployment, deadline: Deadline) -> System:
+        """The system of a deployment's environment; raises `BadImage` for one that no node could boot."""
+        described = deployment.description
+        image = described.get("image")
+        if not isinstance(image, Mapping) or not image.get("file"):
+            raise BadImage("the environment's description names no image")
+        file = str(image["file"])
+        if file.startswith(REGISTERED):
+            return self._site.environment(str(described["name"]), deadline)
+        if not file.startswith(("http://", "https://")):
+            raise BadImage(f"the image {file} cannot be reached", cause="only server:// and http(s):// can")
+        with self._lock:
+            return self._foreign(
+                file, str(image.get("kind", "tar")), str(image.get("compression", "")), described, deadline
+            )
+
+    def _foreign(
+        self, url: str, kind: str, compression: str, described: Mapping[str, Any], deadline: Deadline
+    ) -> System:
+        if kind != "tar":
+            raise BadImage(f"the lab cannot deploy an image of kind {kind}", cause="it knows tar")
+        boot = described.get("boot")
+        if not isinstance(boot, Mapping) or not boot.get("kernel"):
+            raise BadImage("the environment's description names no kernel")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        archive = self._folder / "download"
+        self._site.download(url, archive, deadline)
+        with archive.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()[:32]
+        own = self._folder / digest
+        if not (own / "root.ext4").exists():
+            self._unpack(archive, compression, own, deadline)
+        archive.unlink()
+        kernel = self._extract(own, str(boot["kernel"]), deadline)
+        initrd = self._extract(own, str(boot["initrd"]), deadline) if boot.get("initrd") else None
+        params = f"root=PARTLABEL={disk.DEPLOY} rw console=ttyS0 {boot.get('kernel_params') or ''}".strip()
+        return System(str(described.get("name", digest)), kernel, initrd, params, own / "root.ext4", handover=False)
+
+    def _unpack(self, archive: Path, compression: str, own: Path, deadline: Deadline) -> None:
+        """The archive's tree as an ext4 filesystem of the partition's size; kernels are taken from it afterwards."""
+        aside = own.with_name(f"{own.name}.new")
+        shutil.rmtree(aside, ignore_errors=True)
+        tree = aside / "tree"
+        tree.mkdir(parents=True)
+        words = [
+            "tar",
+            "--extract",
+            "--numeric-owner",
+            "--preserve-permissions",
+            "--file",
+            archive,
+            "--directory",
+            tree,
+        ]
+        if compression in _UNPACK:
+            words.insert(1, f"--use-compress-program={_UNPACK[compression]}")
+        run = self._site.namespace.run
+        done = run([str(word) for word in words], deadline, check=False)
+        if done.returncode != 0:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise BadImage("the image cannot be unpacked", cause=done.stderr.strip()[-400:])
+        image = aside / "root.ext4"
+        with image.open("wb") as file:
+            file.truncate(DEPLOY_SIZE)
+        made = run(
+            ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-d", str(tree), str(image)], deadline, check=False
+        )
+        if made.returncode != 0:
+            raise BadImage("the image does not fit onto the partition", cause=made.stderr.strip()[-400:])
+        run(["rm", "-rf", str(tree)], deadline)
+        shutil.rmtree(own, ignore_errors=True)
+        aside.replace(own)
+
+    def _extract(self, own: Path, path: str, deadline: Deadline) -> Path:
+        """A file out of the image, as the boot loader reads it; links are followed inside the image."""
+        target = own / hashlib.sha256(path.encode()).hexdigest()[:16]
+        if target.exists():
+            return target
+        where = disk.Partition(own / "root.ext4", 0, DEPLOY_SIZE)
+        for _ in range(10):
+            said = disk.debugfs(where, [f"stat {path}"], deadline)
+            if "Type: symlink" in said:
+                link = _link(said)
+                if link is None:
+                    raise BadImage(f"the link {path} in the image cannot be read")
+                path = link if link.startswith("/") else str(Path(path).parent / link)
+                continue
+            if "Type: regular" not in said:
+                raise BadImage(f"the image has no {path}", cause="the description names it to be booted")
+            aside = target.with_suffix(".new")
+            disk.debugfs(where, [f"dump {path} {aside}"], deadline)
+            aside.replace(target)
+            return target
+        raise BadImage(f"the link {path} in the image leads nowhere")
+
+
+def _link(said: str) -> str | None:
+    """The target of a link, as debugfs's `stat` tells it."""
+    for line in said.splitlines():
+        if line.startswith("Fast link dest:"):
+            return line.partition('"')[2].rpartition('"')[0]
+    return None
