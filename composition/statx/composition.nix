@@ -1,0 +1,11 @@
+# The composition in NixOS Compose's form. What a role is stands in roles.nix; NixOS modules that only this composition wants are
+# added here, beside the import.
+{ ... }:
+let
+  spec = import ./roles.nix;
+  node = import ../../nix/modules/role.nix;
+in
+{
+  roles = builtins.mapAttrs (_: role: { ... }: { imports = [ (node role) ]; }) spec.roles;
+  testScript = builtins.readFile ./test.py;
+}
