@@ -1,1 +1,19 @@
-"""The run folder: what was asked, what was got, what was measured; the report."""
+"""The run folder, its index, statistics, comparison, report."""
+
+from g5kdeploy.runs.find import Listing, NoRun, describe, find, list_runs, runs_folder, unreleased
+from g5kdeploy.runs.run import PhaseRecord, PhaseState, Run, key_of, new_id
+
+__all__ = [
+    "Listing",
+    "NoRun",
+    "PhaseRecord",
+    "PhaseState",
+    "Run",
+    "describe",
+    "find",
+    "key_of",
+    "list_runs",
+    "new_id",
+    "runs_folder",
+    "unreleased",
+]

@@ -1,0 +1,300 @@
+"""One run's folder: run.json, events.jsonl, metrics/, nodes/; the only module that writes run.json."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+import os
+import platform
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from g5kdeploy import __version__
+from g5kdeploy.base import files
+from g5kdeploy.events.event import Event
+from g5kdeploy.runs import versions
+
+if TYPE_CHECKING:
+    from g5kdeploy.experiment.model import Experiment
+
+ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # no letters that look alike
+
+
+class PhaseState(StrEnum):
+    """What became of a phase; `RUNNING` is also what a killed process leaves."""
+
+    RUNNING = "running"
+    DONE = "done"
+    PARTLY = "partly"
+    FAILED = "failed"
+
+
+@dataclass
+class PhaseRecord:
+    """A phase as run.json remembers it: the hash of its inputs, unix times, and what it found out."""
+
+    phase: str
+    key: str
+    state: PhaseState = PhaseState.RUNNING
+    started: float = 0.0
+    ended: float | None = None
+    detail: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs."""
+        return None if self.ended is None else max(0.0, self.ended - self.started)
+
+    @classmethod
+    def from_dict(cls, phase: str, value: Mapping[str, Any]) -> PhaseRecord:
+        known = {name: value[name] for name in ("key", "started", "ended", "detail", "result") if name in value}
+        return cls(phase=phase, state=PhaseState(value["state"]), **known)
+
+
+def key_of(*inputs: Any) -> str:
+    """The hash of a phase's inputs (anything that JSON can say; paths by their text)."""
+    text = json.dumps(inputs, sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def new_id(now: float | None = None) -> str:
+    """A run id: sorts by time (UTC), and four random letters keep two of the same second apart."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    return f"{stamp}-{''.join(secrets.choice(ALPHABET) for _ in range(4))}"
+
+
+class Run:
+    """A run by its folder. Safe to use from several threads; `lock` keeps other processes out."""
+
+    def __init__(self, folder: Path, document: dict[str, Any]) -> None:
+        self.folder = folder
+        self._document = document
+        self._lock = threading.RLock()
+        self._events_begun = False
+
+    @classmethod
+    def create(cls, runs: Path, experiment: Experiment, testbed: str, site: str) -> Run:
+        """A new run of an experiment, in a folder of its own below `runs`."""
+        runs.mkdir(parents=True, exist_ok=True)
+        now = time.time()
+        identity = new_id(now)
+        aside = runs / f".new-{identity}"
+        aside.mkdir()
+        text = experiment.file.read_bytes()
+        (aside / "experiment.yaml").write_bytes(text)
+        folder = runs / identity
+        document = {
+            "apiVersion": "g5kdeploy/v1",
+            "kind": "Run",
+            "schemaVersion": versions.CURRENT,
+            "id": identity,
+            "name": experiment.name,
+            "created": now,
+            "released": False,
+            "testbed": testbed,
+            "site": site,
+            "experiment": {
+                "file": str(experiment.file),
+                "fromRun": os.path.relpath(experiment.file, folder),
+                "sha256": hashlib.sha256(text).hexdigest(),
+                "resolved": experiment.document(),
+            },
+            "versions": {"g5kdeploy": __version__, "python": platform.python_version(), "client": platform.platform()},
+            "phases": {},
+            "closures": {},
+            "job": None,
+            "nodes": {},
+            "benchmark": None,
+            "samples": None,
+            "warnings": [],
+        }
+        files.write_json(aside / "run.json", document)
+        aside.rename(folder)
+        return cls(folder, document)
+
+    @classmethod
+    def open(cls, folder: Path) -> Run:
+        """The run in a folder. Raises `InvalidUse` for a newer version's, `Problem` for one that cannot be read."""
+        return cls(folder, versions.read(folder / "run.json"))
+
+    # What it is
+
+    @property
+    def id(self) -> str:
+        return str(self._document["id"])
+
+    @property
+    def name(self) -> str:
+        return str(self._document["name"])
+
+    @property
+    def testbed(self) -> str:
+        return str(self._document["testbed"])
+
+    @property
+    def site(self) -> str:
+        return str(self._document["site"])
+
+    @property
+    def released(self) -> bool:
+        """True when nothing of it is held any more: it is over."""
+        return bool(self._document["released"])
+
+    @property
+    def experiment_file(self) -> Path:
+        return Path(self._document["experiment"]["file"])
+
+    def belongs_to(self, experiment: Path) -> bool:
+        """Whether it is a run of this experiment file, also after both have been moved together."""
+        told = self._document["experiment"]
+        moved = self.folder / told["fromRun"]
+        return Path(told["file"]) == experiment or os.path.abspath(moved) == str(experiment)  # noqa: PTH100
+
+    def document(self) -> dict[str, Any]:
+        """A copy of what run.json says."""
+        with self._lock:
+            return copy.deepcopy(self._document)
+
+    # What changes it
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[dict[str, Any]]:
+        """Change run.json's document in the block; it is on disk when the block ends, and unchanged if it raises."""
+        with self._lock:
+            changed = copy.deepcopy(self._document)
+            yield changed
+            files.write_json(self.folder / "run.json", changed)
+            self._document = changed
+
+    def set(self, **members: Any) -> None:
+        """Set members of run.json: `job`, `closures`, `benchmark`, `samples`, `released`, ..."""
+        with self.change() as document:
+            document.update(members)
+
+    def warn(self, text: str) -> None:
+        """Something that whoever reads the results has to know; told once."""
+        with self.change() as document:
+            if text not in document["warnings"]:
+                document["warnings"].append(text)
+
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """What is known of each node, by its full name."""
+        return dict(self.document()["nodes"])
+
+    def set_node(self, name: str, **members: Any) -> None:
+        """Set members of a node: `role`, `stage`, `facts` (merged), `hardware`, `lost_because`."""
+        with self.change() as document:
+            node = document["nodes"].setdefault(name, {"role": "", "stage": "reserved", "facts": {}, "hardware": {}})
+            node["facts"].update(members.pop("facts", {}))
+            node.update(members)
+
+    # Phases
+
+    def phases(self) -> dict[str, PhaseRecord]:
+        """The records of all phases that were begun, in that order."""
+        return {name: PhaseRecord.from_dict(name, value) for name, value in self.document()["phases"].items()}
+
+    def done(self, phase: str, key: str) -> PhaseRecord | None:
+        """The record of a phase that was done with these very inputs; None: it has to be done."""
+        record = self.phases().get(phase)
+        return record if record and record.state is PhaseState.DONE and record.key == key else None
+
+    @contextlib.contextmanager
+    def phase(self, phase: str, key: str) -> Iterator[PhaseRecord]:
+        """Record a phase: running now, and at the block's end done (or what `state` was set to), or failed.
+
+        What is put into `result` and `detail` of the record is kept with it.
+        """
+        record = PhaseRecord(phase, key, started=time.time())
+        self._keep(record)
+        try:
+            yield record
+        except BaseException as error:
+            record.state, record.ended = PhaseState.FAILED, time.time()
+            record.detail = record.detail or str(error) or type(error).__name__
+            self._keep(record)
+            raise
+        if record.state is PhaseState.RUNNING:
+            record.state = PhaseState.DONE
+        record.ended = time.time()
+        self._keep(record)
+
+    def forget_phase(self, phase: str) -> None:
+        """Let a phase be done again, for instance because the nodes it worked on are gone."""
+        with self.change() as document:
+            document["phases"].pop(phase, None)
+
+    def _keep(self, record: PhaseRecord) -> None:
+        value = asdict(record)
+        del value["phase"]
+        with self.change() as document:
+            document["phases"][record.phase] = {**value, "state": record.state.value}
+
+    # Files beside run.json
+
+    @property
+    def manifest_file(self) -> Path:
+        """Where the closure manifest is kept."""
+        return self.folder / "closure.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The folder of Parquet files."""
+        return self.folder / "metrics"
+
+    @property
+    def report_file(self) -> Path:
+        return self.folder / "report.html"
+
+    def node_folder(self, node: str) -> Path:
+        """The folder of what came back from a node, made if need be."""
+        if "/" in node or node in ("", ".", ".."):
+            raise ValueError(f"not a node's name: {node!r}")
+        folder = self.folder / "nodes" / node
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def lock(self, wait: float = 0.0) -> contextlib.AbstractContextManager[None]:
+        """Hold the run against other processes; raises `Held` (exit code 7), saying who holds it."""
+        return files.lock(self.folder / ".lock", f"run {self.id}", wait)
+
+    def sink(self, event: Event) -> None:
+        """Append an event to events.jsonl; a sink for an `Emitter`."""
+        line = json.dumps({**event.as_dict(), "run": self.id}, ensure_ascii=False) + "\n"
+        path = self.folder / "events.jsonl"
+        with self._lock, path.open("a+b") as file:
+            if not self._events_begun:
+                self._events_begun = True
+                if _is_torn(path):
+                    file.write(b"\n")
+            file.write(line.encode())
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """The events so far; a line that a killed process left half written is passed over."""
+        path = self.folder / "events.jsonl"
+        if not path.exists():
+            return
+        with path.open(errors="replace") as file:
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    event = json.loads(line)
+                    if isinstance(event, dict):
+                        yield event
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the last line has no end."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"

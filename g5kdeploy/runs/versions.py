@@ -1,0 +1,53 @@
+"""run.json's schema version: a newer one is refused, an older one is migrated when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from g5kdeploy.base.files import read_json
+from g5kdeploy.events.failure import InvalidUse
+
+CURRENT = 1
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From a version to the next one. There is one entry for every version that was ever released before `CURRENT`."""
+
+_MEMBERS: dict[str, type | tuple[type, ...]] = {
+    "id": str,
+    "name": str,
+    "created": (int, float),
+    "released": bool,
+    "testbed": str,
+    "site": str,
+    "experiment": dict,
+    "phases": dict,
+    "nodes": dict,
+    "warnings": list,
+}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """run.json of any version as the current one; the file is not touched."""
+    document = read_json(path)
+    version = document.get("schemaVersion") if isinstance(document, dict) else None
+    if not isinstance(version, int) or document.get("kind") != "Run":
+        raise InvalidUse(f"{path} is no run's description", cause="it has no kind: Run and schemaVersion")
+    if version > CURRENT:
+        raise InvalidUse(
+            f"{path} was written by a newer g5kdeploy",
+            cause=f"its schema version is {version}, this g5kdeploy reads up to {CURRENT}",
+            hint="upgrade g5kdeploy: pip install --upgrade g5kdeploy",
+        )
+    while version < CURRENT:
+        migrate = MIGRATIONS.get(version)
+        if migrate is None:
+            raise InvalidUse(f"{path} has schema version {version}, which never was one")
+        document = migrate(document)
+        version += 1
+        document["schemaVersion"] = version
+    for member, kind in _MEMBERS.items():
+        if not isinstance(document.get(member), kind):
+            raise InvalidUse(f"{path} is damaged", cause=f"`{member}` is missing or not what it should be")
+    return dict(document)
