@@ -1,0 +1,196 @@
+"""NixOS-shaped systems out of the distribution's packages, built by Nix without nixpkgs (`nix/debian`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from g5kdeploy.base import files, folders
+from g5kdeploy.base.apt import Apt
+from g5kdeploy.base.data import data
+from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.base.process import CommandFailed, Done, run
+
+NIX_CONFIG = """\
+experimental-features = nix-command flakes
+sandbox = false
+substituters =
+build-users-group =
+filter-syscalls = false
+warn-dirty = false
+"""
+"""Nix as an ordinary program: no sandbox (the building machine's tools are used), no cache that might not be reachable."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A built toplevel and what must be known to boot it."""
+
+    name: str
+    toplevel: str
+    kernel: str
+    initrd: str
+    params: str
+    release: str
+    programs: tuple[str, ...] = ()
+
+    @property
+    def init(self) -> str:
+        return f"{self.toplevel}/init"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A base environment that a machine boots: kernel, initrd, and a squashfs with its store.
+
+    `append` lacks only where the store is: `store=PARTLABEL=...` or `store=/dev/...`.
+    """
+
+    name: str
+    kernel: Path
+    initrd: Path
+    image: Path
+    append: str
+    release: str
+
+
+def nix(words: Sequence[str | Path], deadline: Deadline, *, hint: str = "", check: bool = True) -> Done:
+    """Run one of Nix's programs with our configuration."""
+    hint = hint or "is Nix installed? on Debian: apt-get install nix-bin"
+    return run(words, deadline, env={"NIX_CONFIG": NIX_CONFIG}, hint=hint, check=check)
+
+
+def plan(roles: Path, deadline: Deadline) -> dict[str, Any]:
+    """What the systems of a roles file need, without building: per role its packages, kernel, programs, count."""
+    expression = data("nix") / "debian" / "plan.nix"
+    words: list[str | Path] = [
+        "nix-instantiate",
+        "--eval",
+        "--strict",
+        "--json",
+        expression,
+        "--arg",
+        "roles",
+        str(roles.absolute()),
+    ]
+    try:
+        answer: dict[str, Any] = json.loads(nix(words, deadline).stdout)
+    except CommandFailed as error:
+        if error.done.returncode == 127:
+            raise
+        raise Problem(f"{roles} cannot be evaluated", cause=error.cause) from error
+    return answer
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """A hash over files and folders: their names and contents, in order; caches and results left out."""
+    total = hashlib.sha256()
+    for top in paths:
+        found = [top] if top.is_file() else sorted(p for p in top.rglob("*") if p.is_file())
+        for path in found:
+            if {"__pycache__", "runs"} & set(path.relative_to(top).parts):
+                continue
+            total.update(f"{top.name}/{path.relative_to(top)}\0".encode())
+            total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def programs() -> Path:
+    """The folder of compiled BPF programs with their YAML; compiled now when this is a checkout that was not."""
+    folder = data("bpf") / "build"
+    if not any(folder.glob("*.bpf.o")):
+        if not (data("bpf") / "Makefile").exists():
+            raise Problem("the BPF programs are not compiled", hint="make -C bpf")
+        run(["make", "-C", data("bpf")], Deadline.after(300, "the compiler of the BPF programs"), hint="scripts/setup")
+    return folder
+
+
+def systems(
+    roles: Path, deadline: Deadline, names: Sequence[str] | None = None, attribute: str = "toplevels"
+) -> tuple[dict[str, System], Path]:
+    """Build the systems of a roles file (all of them, or those named); also the lock that they were built from."""
+    known = plan(roles, deadline)
+    wanted = list(names) if names is not None else list(known["roles"])
+    unknown = [name for name in wanted if name not in known["roles"]]
+    if unknown:
+        raise Problem(
+            f"{roles} has no role {', '.join(unknown)}", cause=f"it has: {', '.join(known['roles']) or 'none'}"
+        )
+    apt = Apt(folders.cache() / "debian")
+    lock = apt.lock(known, deadline)
+    out = _build(roles, lock, apt.debs, wanted, attribute, deadline)
+    return {name: _system(name, out[name], known["roles"][name]) for name in wanted}, lock
+
+
+def _build(
+    roles: Path, lock: Path, debs: Path, names: Sequence[str], attribute: str, deadline: Deadline
+) -> dict[str, str]:
+    expression = data("nix") / "debian" / "debian.nix"
+    links = folders.cache() / "roots"
+    links.mkdir(parents=True, exist_ok=True)
+    link = links / f"{hashlib.sha256(f'{roles.absolute()}-{attribute}'.encode()).hexdigest()[:16]}"
+    given = {
+        "roles": roles.absolute(),
+        "lock": lock,
+        "debs": debs,
+        "bpf": programs(),
+        "exporter": Path(__file__).resolve().parents[1] / "exporter",
+    }
+    words: list[str | Path] = ["nix-build", expression, "--out-link", link, "--cores", "0"]
+    words += ["--max-jobs", str(os.cpu_count() or 1)]
+    for name, value in given.items():
+        words += ["--argstr", name, str(value)]
+    for name in names:
+        words += ["-A", f"{attribute}.{name}"]
+    said = nix(words, deadline, hint="the end of the build's log stands above").stdout.split()
+    if len(said) != len(names):
+        raise Problem("nix-build did not say what it built", cause=" ".join(said) or "it said nothing")
+    return dict(zip(names, said, strict=True))
+
+
+def _system(name: str, out: str, role: dict[str, Any]) -> System:
+    top = Path(os.path.realpath(f"{out}/toplevel") if os.path.islink(f"{out}/toplevel") else out)  # noqa: PTH114
+    params = (top / "kernel-params").read_text().strip()
+    release = (top / "kernel-release").read_text().strip()
+    kernel, initrd = (os.path.realpath(top / part) for part in ("kernel", "initrd"))
+    return System(name, str(top), kernel, initrd, params, release, tuple(role.get("programs", ())))
+
+
+def environment(name: str, deadline: Deadline) -> Environment:
+    """One of the lab's base environments (`standard`, `debian12-min`, `debian12-std`), built when it is not there yet."""
+    roles = data("nix") / "debian" / "environments.nix"
+    record = folders.cache() / "environments" / f"{name}.json"
+    key = digest([data("nix") / "debian"])
+    if record.exists():
+        kept = files.read_json(record)
+        if kept["key"] == key and Path(kept["image"]).exists() and Path(kept["kernel"]).exists():
+            return _environment(name, kept)
+    known = plan(roles, deadline)
+    if name not in known["roles"]:
+        raise Problem(f"the lab has no environment {name}", cause=f"it has: {', '.join(sorted(known['roles']))}")
+    apt = Apt(folders.cache() / "debian")
+    lock = apt.lock(known, deadline)
+    out = _build(roles, lock, apt.debs, [name], "images", deadline)[name]
+    system = _system(name, out, known["roles"][name])
+    kept = {
+        "key": key,
+        "image": f"{out}/store.squashfs",
+        "kernel": system.kernel,
+        "initrd": system.initrd,
+        "append": f"{system.params} init={system.init}",
+        "release": system.release,
+    }
+    files.write_json(record, kept)
+    return _environment(name, kept)
+
+
+def _environment(name: str, kept: dict[str, str]) -> Environment:
+    return Environment(
+        name, Path(kept["kernel"]), Path(kept["initrd"]), Path(kept["image"]), kept["append"], kept["release"]
+    )
