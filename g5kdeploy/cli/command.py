@@ -27,13 +27,17 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
             logging.getLogger().setLevel(logging.INFO)
         return function(Screen(color, verbosity), *args, **kwargs)
 
-    for option in (
-        click.option("--color", type=click.Choice(COLORS), default="auto", help="Colours [default: as the terminal]."),
-        click.option("-q", "--quiet", count=True, help="Say less: -q warnings only, -qq errors only."),
-        click.option("-v", "--verbose", count=True, help="Say more: -v what is run, -vv the libraries too."),
-    ):
-        call = option(call)
     return call
+
+
+def _options() -> list[click.Parameter]:
+    return [
+        click.Option(["-v", "--verbose"], count=True, help="Say more: -v what is run, -vv the libraries too."),
+        click.Option(["-q", "--quiet"], count=True, help="Say less: -q warnings only, -qq errors only."),
+        click.Option(
+            ["--color"], type=click.Choice(COLORS), default="auto", help="Colours [default: as the terminal]."
+        ),
+    ]
 
 
 def _help(text: str, example: str) -> str:
@@ -44,12 +48,14 @@ def _help(text: str, example: str) -> str:
 def command(name: str, text: str, example: str) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a command of the table from a function `(screen: Screen, **parameters) -> ExitCode | None`.
 
-    Write it below the function's `@click.option`s' decorators' place, that is: on top of them. `text` is the long help
-    (Markdown-free, paragraphs parted by empty lines), `example` one or more command lines.
+    It is the topmost decorator, above `@click.option` and `@click.argument`. `text` is the long help (paragraphs
+    parted by empty lines), `example` one or more command lines.
     """
 
     def make(function: Callable[..., Any]) -> click.Command:
-        return click.command(name, help=_help(text, example), short_help=SHORT_HELPS[name])(_common(function))
+        made = click.command(name, help=_help(text, example), short_help=SHORT_HELPS[name])(_common(function))
+        made.params += _options()
+        return made
 
     return make
 
@@ -68,6 +74,7 @@ def subcommand(parent: click.Group, name: str, short: str, text: str, example: s
 
     def make(function: Callable[..., Any]) -> click.Command:
         made = click.command(name, help=_help(text, example), short_help=short)(_common(function))
+        made.params += _options()
         parent.add_command(made)
         return made
 

@@ -15,6 +15,7 @@ import click
 from g5kdeploy import __version__
 from g5kdeploy.cli.table import LazyGroup
 
+COMPLETE = "_G5KDEPLOY_COMPLETE"  # set by the completion script of a shell
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 root = LazyGroup(
@@ -55,10 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _call(args: list[str]) -> int:
     """What the command returns is the exit code; None means 0."""
-    if "_G5KDEPLOY_COMPLETE" in os.environ:
+    if COMPLETE in os.environ:
         from click.shell_completion import shell_complete
 
-        return shell_complete(root, {}, "g5kdeploy", "_G5KDEPLOY_COMPLETE", os.environ["_G5KDEPLOY_COMPLETE"])
+        return shell_complete(root, {}, "g5kdeploy", COMPLETE, os.environ[COMPLETE])
     try:
         with root.make_context("g5kdeploy", args) as context:
             if context.invoked_subcommand is None and not args:

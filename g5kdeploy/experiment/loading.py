@@ -183,3 +183,15 @@ def _cross_checks(source: Source, file: Path) -> None:
 
 def _less(nodes: Any, least: Any) -> bool:
     return isinstance(nodes, int) and isinstance(least, int) and 0 < nodes < least
+
+
+def settings_in(path: Path) -> dict[str, tuple[Any, str]]:
+    """An experiment file's own top-level values that are no mappings or lists, each with its file and line."""
+    load(path)
+    file = path / FILE_NAME if path.is_dir() else path
+    source = read(file)
+    return {
+        key: (value, f"{file}:{source.line((key,))}")
+        for key, value in source.values.items()
+        if not isinstance(value, (dict, list))
+    }
