@@ -54,7 +54,7 @@ class Environments:
         with self._lock:
             self._kept = [one for one in self._kept if uid(one) != uid(described)] + [dict(described)]
 
-    def list(self, owner: str | None = None, asking: str | None = None, latest: bool = True) -> list[dict[str, Any]]:
+    def seen(self, owner: str | None = None, asking: str | None = None, latest: bool = True) -> list[dict[str, Any]]:
         """Public environments, or those of `owner` that `asking` may see; with `latest` the newest of each name."""
         with self._lock:
             kept = list(self._kept)
