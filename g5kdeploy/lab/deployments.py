@@ -159,7 +159,7 @@ class Deployments:
         wanted.description = self._describe(wanted)
         if not self.rights(wanted.user_uid, [str(node) for node in wanted.nodes]):
             raise NotDeployable(400, NO_RIGHTS)
-        busy = sorted(set(map(str, wanted.nodes)) & self._deploying())
+        busy = sorted(set(map(str, wanted.nodes)) & self.deploying())
         if busy and not wanted.ignore_nodes_deploying:
             raise NotDeployable(400, f"Nodes already deploying -- {', '.join(busy)}\n")
         wanted.keys = key_text if key_text is not None else self._read_key(wanted)
@@ -233,7 +233,8 @@ class Deployments:
             (one.uid, one.user_uid, one.status, one.created_at, json.dumps(dataclasses.asdict(one))),
         )
 
-    def _deploying(self) -> set[str]:
+    def deploying(self) -> set[str]:
+        """The nodes on which a deployment is under way."""
         with self._lock:
             return {
                 name

@@ -1,13 +1,182 @@
-"""The application: routes to handlers, with what every answer has in common."""
+"""The application: the proxy's part (who asks, under which version), routes, and one way out for every answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import binascii
+import logging
+import re
+import time
+import urllib.parse
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from werkzeug.exceptions import HTTPException
+from werkzeug.wsgi import FileWrapper
+
+from g5kdeploy.lab.api import cors
+from g5kdeploy.lab.api.answer import Answer, File, Headers, failure, finish, line, request_id
+from g5kdeploy.lab.api.call import NOBODY, Call, HttpError
+from g5kdeploy.lab.api.negotiation import VERBS, BadAccept, accepted, bare
+from g5kdeploy.lab.api.routes import find
 from g5kdeploy.lab.services import SiteServices
 
+log = logging.getLogger(__name__)
 
-def make_app(services: SiteServices) -> Callable[..., Any]:
-    """The WSGI application that serves the API of these services under /3.0, /stable and /sid."""
-    raise NotImplementedError
+VERSIONS = {"3.0": "3.0", "stable": "stable", "sid": "sid", "4.0": "sid"}
+REALM = "Grid'5000 API"
+UNAUTHORIZED = """<!DOCTYPE HTML PUBLIC "-//IETF//DTD HTML 2.0//EN">
+<html><head>
+<title>401 Unauthorized</title>
+</head><body>
+<h1>Unauthorized</h1>
+<p>This server could not verify that you
+are authorized to access the document
+requested.  Either you supplied the wrong
+credentials (e.g., bad password), or your
+browser doesn't understand how to supply
+the credentials required.</p>
+</body></html>
+"""
+NOT_FOUND = """<!DOCTYPE HTML PUBLIC "-//IETF//DTD HTML 2.0//EN">
+<html><head>
+<title>404 Not Found</title>
+</head><body>
+<h1>Not Found</h1>
+<p>The requested URL was not found on this server.</p>
+</body></html>
+"""
+HTML = "text/html; charset=iso-8859-1"
+
+StartResponse = Callable[[str, Headers], Any]
+Wsgi = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+
+
+def make_app(services: SiteServices) -> Wsgi:
+    """The WSGI application that serves the API of these services under /3.0, /stable and /sid.
+
+    With `services.trust_proxy` it is the API server behind the proxy: no version in the path, no password.
+    """
+
+    def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        status, headers, body = respond(services, environ)
+        start_response(line(status), headers)
+        if isinstance(body, File):
+            return FileWrapper(body.path.open("rb"))
+        return [] if environ["REQUEST_METHOD"] == "HEAD" or not body else [body]
+
+    return app
+
+
+def respond(services: SiteServices, environ: dict[str, Any]) -> tuple[int, Headers, bytes | File]:
+    """Status, headers and body for a request."""
+    began = time.monotonic()
+    if preflight := cors.preflight(environ):
+        return preflight
+    call = behind_the_proxy(services, environ) if services.trust_proxy else through_the_proxy(services, environ)
+    if not isinstance(call, Call):
+        return call
+    status, headers, body = answer(call, began)
+    return status, [*headers, *cors.headers(environ)], body
+
+
+def _call(services: SiteServices, environ: dict[str, Any], path: str, user: str | None, version: str) -> Call:
+    headers = {name[5:].lower().replace("_", "-"): value for name, value in environ.items() if name.startswith("HTTP_")}
+    headers["content-type"] = environ.get("CONTENT_TYPE", "") or ""
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    raw = environ["wsgi.input"].read(length) if length else b""
+    if not length and environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked":
+        raw = environ["wsgi.input"].read()
+    host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME')}:{environ.get('SERVER_PORT')}"
+    base = services.public_url or f"{environ.get('wsgi.url_scheme', 'http')}://{host}"
+    return Call(
+        services, environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""), headers, raw, user, version, base
+    )
+
+
+def path_of(environ: dict[str, Any]) -> str:
+    """The path, decoded, with single slashes and without one at its end."""
+    text = str(environ.get("PATH_INFO", "")).encode("latin-1").decode(errors="replace")
+    return "/" + re.sub("/+", "/", text).strip("/")
+
+
+def behind_the_proxy(services: SiteServices, environ: dict[str, Any]) -> Call:
+    """The request as the API server gets it: user and version in headers."""
+    name = environ.get("HTTP_X_API_USER_CN")
+    user = None if name is None or name in NOBODY else name.lower()
+    version = environ.get("HTTP_X_API_VERSION", "").strip()
+    call = _call(services, environ, path_of(environ), user, version)
+    call.prefixes = (
+        environ.get("HTTP_X_API_ROOT_PATH", ""),
+        environ.get("HTTP_X_API_PATH_PREFIX", ""),
+        environ.get("HTTP_X_API_MOUNT_PATH", ""),
+    )
+    return call
+
+
+def through_the_proxy(services: SiteServices, environ: dict[str, Any]) -> Call | tuple[int, Headers, bytes]:
+    """What the proxy does with a request from outside: a password for everything, a version in front of the path."""
+    user = basic_user(services, environ.get("HTTP_AUTHORIZATION", ""))
+    if user is None:
+        body = UNAUTHORIZED.encode()
+        challenge = ("WWW-Authenticate", f'Basic realm="{REALM}"')
+        return 401, [challenge, ("Content-Type", HTML), ("Content-Length", str(len(body)))], body
+    first, _, rest = path_of(environ)[1:].partition("/")
+    if first not in VERSIONS:
+        body = NOT_FOUND.encode()
+        return 404, [("Content-Type", HTML), ("Content-Length", str(len(body)))], body
+    return _call(services, environ, f"/{rest}", user, first)
+
+
+def basic_user(services: SiteServices, header: str) -> str | None:
+    """The user whom HTTP Basic names, when the password is his."""
+    kind, _, credentials = header.partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        name, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return name if services.accounts.check(name, password) else None
+
+
+def answer(call: Call, began: float) -> tuple[int, Headers, bytes | File]:
+    """Find the handler and let it answer; whatever goes wrong becomes a status and a text."""
+    accept = call.headers.get("accept", "")
+    if call.method not in VERBS:
+        return _bare(405, "Method Not Allowed", accept)
+    if call.path == "/robots.txt":
+        return 200, [("Content-Type", "text/plain"), ("Vary", "Origin"), ("Content-Length", "0")], b""
+    try:
+        urllib.parse.parse_qsl(call.query_text, errors="strict")
+    except UnicodeDecodeError:
+        return _bare(400, "Bad Request", accept)
+    try:
+        handler, parts, call.format = find(call.method, call.path, call.services.trust_proxy)
+    except HTTPException:
+        return _bare(404, "Not Found", accept)
+    call.format = call.format or str(call.query.get("format", ""))
+    try:
+        accepted(accept)
+    except BadAccept:
+        return 406, [("Content-Type", "text/html; charset=utf-8"), ("Vary", "Origin"), ("Content-Length", "0")], b""
+    try:
+        given: Answer = handler(call, **parts)
+        if isinstance(given, File):
+            size = given.path.stat().st_size
+            return 200, [("Content-Type", given.type), ("Content-Length", str(size))], given
+        return finish(call, given, began)
+    except HttpError as error:
+        return failure(call, error, began)
+    except ValueError as error:  # a body that cannot be parsed
+        return failure(call, HttpError(500, str(error)), began)
+    except Exception as error:
+        log.exception("the answer to %s %s failed", call.method, call.path)
+        return failure(call, HttpError(500, str(error) or "Internal Server Error"), began)
+
+
+def _bare(status: int, error: str, accept: str) -> tuple[int, Headers, bytes]:
+    kind, body = bare(status, error, accept)
+    data = body.encode()
+    headers = [("Content-Type", kind), ("X-Request-Id", request_id()), ("X-Runtime", "0.000500"), ("Vary", "Origin")]
+    return status, [*headers, ("Content-Length", str(len(data)))], data

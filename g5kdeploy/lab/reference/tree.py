@@ -120,7 +120,8 @@ class Reference:
         self.installed_at = int(installed_at)
         self.commits = {one.oid: one for line in branches.values() for one in line}
         self._touched: dict[tuple[str, str], Commit | None] = {}
-        self._lock = threading.Lock()
+        self._expanded: dict[tuple[str, str], dict[str, Any]] = {}
+        self._lock = threading.RLock()
 
     @property
     def latest(self) -> Commit:
@@ -175,6 +176,16 @@ class Reference:
         """The document at a path of the newest commit, or None."""
         found = find(self._line(branch)[0].tree, path)
         return found.document if isinstance(found, Blob) else None
+
+    def deep(self, one: Commit, path: str) -> dict[str, Any]:
+        """The deep expansion of a folder, kept for the next time; its top level may be changed."""
+        key = (one.oid, path)
+        with self._lock:
+            if key not in self._expanded:
+                entry = find(one.tree, path)
+                assert entry is not None
+                self._expanded[key] = expand_deep(entry, path, one.oid)
+            return dict(self._expanded[key])
 
     def documents(self, path: str, branch: str = "master") -> list[Any]:
         """The documents of a folder, each file or the file inside each folder of it ("clusters", "nodes")."""

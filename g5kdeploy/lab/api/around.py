@@ -1,0 +1,158 @@
+"""What other services answer behind the same proxy: users, accesses, public folders, metrics, storage, firewall."""
+
+from __future__ import annotations
+
+import html
+import mimetypes
+from typing import Any
+
+from g5kdeploy.lab.api.answer import Document, Empty, File, Raw
+from g5kdeploy.lab.api.call import Call, HttpError, blank, to_i
+from g5kdeploy.lab.api.reference import look_up
+from g5kdeploy.lab.fetch import public_file
+
+PRIORITIES = {"p1": 40, "p2": 30, "p3": 20, "p4": 10, "besteffort": 0}
+NO_ACCESS = "no-access"
+
+
+def profile(call: Call, user: str) -> Document:
+    """A user's profile; `~` is the one who asks."""
+    name = call.authenticated() if user == "~" else user
+    if not call.services.accounts.known(name):
+        raise HttpError(404, "Not Found")
+    return Document(call.services.accounts.profile(name))
+
+
+def groups(call: Call) -> Document:
+    """All granting access groups with their sites."""
+    return Document({"ggas": call.services.accounts.ggas(), "sites": sorted(call.services.reference.sites())})
+
+
+def accesses(call: Call) -> Document:
+    """By group and set of nodes: with which priority the group may use it."""
+    found = _document(call, "accesses/nodesets", "Accesses does not exist.")
+    ggas = call.services.accounts.ggas()
+    known = {*(str(gga["site"]) for gga in ggas), *call.services.accounts.sites, *call.services.reference.sites()}
+    levels: dict[str, dict[str, set[str]]] = {}
+    for nodeset, by_priority in found.items():
+        if nodeset == "version":
+            continue
+        levels[nodeset] = {}
+        for priority, holders in by_priority.items():
+            for site in holders["sites"]:
+                if site not in known:
+                    raise HttpError(500, f"Unable to expand site '{site}': no site by that name (error: ACCESS_NOSITE)")
+            of_sites = {str(gga["name"]) for gga in ggas if gga["site"] in holders["sites"]}
+            levels[nodeset][priority] = {*holders["ggas"], *of_sites}
+    return Document(
+        {str(gga["name"]): {name: _level(str(gga["name"]), one) for name, one in levels.items()} for gga in ggas}
+    )
+
+
+def _level(group: str, holders: dict[str, set[str]]) -> dict[str, Any]:
+    label = next((label for label in PRIORITIES if group in holders.get(label, ())), NO_ACCESS)
+    return {"label": label, "level": PRIORITIES.get(label, -1)}
+
+
+def refrepo(call: Call) -> Document:
+    """The whole reference data in one document, as the resources explorer reads it."""
+    return Document(_document(call, "accesses/refrepo", "Refrepo does not exist."))
+
+
+def _document(call: Call, path: str, missing: str) -> dict[str, Any]:
+    branch = call.query.get("branch") or "master"
+    if branch not in call.services.reference.branches:
+        raise HttpError(404, f"Branch '{branch}' cannot be found.")
+    found = look_up(call, path)
+    if found is None:
+        raise HttpError(404, missing)
+    return found[1]
+
+
+def key_file(call: Call, site: str, name: str) -> Raw:
+    """A key that came as text with a deployment."""
+    call.site(site)
+    text = call.services.deployments.files.get(name)
+    if text is None:
+        raise HttpError(404, "Not Found")
+    return Raw(text.encode(), "text/plain")
+
+
+def public(call: Call, site: str, user: str, path: str = "") -> Raw | File:
+    """A file of a user's `public` folder, or the list of a folder's files."""
+    call.site(site)
+    homes = call.services.homes
+    owner = call.authenticated() if user == "~" else user
+    found = public_file(homes, owner, path) if homes is not None else None
+    if found is None or not found.exists():
+        return Raw(b"<html><body><h1>Not Found</h1></body></html>", "text/html; charset=iso-8859-1", 404)
+    if found.is_dir():
+        names = sorted(f"{one.name}/" if one.is_dir() else one.name for one in found.iterdir())
+        lines = "".join(f'<a href="{html.escape(name)}">{html.escape(name)}</a>\n' for name in names)
+        return Raw(f"<html><body><pre>{lines}</pre></body></html>".encode(), "text/html;charset=UTF-8")
+    kind, encoding = mimetypes.guess_type(found.name)
+    return File(found, kind if kind and not encoding else "application/octet-stream")
+
+
+def metrics(call: Call, site: str) -> Document:
+    """Rows of what the site measured, as Kwollect gives them."""
+    call.site(site)
+    read = call.services.metrics
+    return Document(read(site, call.query) if read is not None else [])
+
+
+def storage(call: Call, site: str, storage: str, user: str) -> Document | Empty:
+    """Rules for who may mount a home or a group storage from outside of his jobs: read, add."""
+    call.site(site)
+    name = call.authenticated() if user == "~" else user
+    rules = call.services.storage_rules.setdefault((site, storage, name), {})
+    if call.method == "GET":
+        return Document(dict(rules))
+    call.only(name)
+    body = call.params()
+    addresses = body.get("ipv4") or body.get("hosts") or []
+    if blank(addresses):
+        raise HttpError(422, "ipv4 is missing")
+    uid = str(len(rules) + 1)
+    rules[uid] = {
+        "ipv4": addresses if isinstance(addresses, list) else [addresses],
+        "termination": body.get("termination") or {},
+        "nfs_address": f"nfs.{site}.grid5000.fr:/export/{storage}/{name}",
+    }
+    return Document({uid: rules[uid]}, status=201)
+
+
+def storage_rule(call: Call, site: str, storage: str, user: str, rule: str) -> Empty:
+    """Take a storage rule away."""
+    call.site(site)
+    name = call.authenticated() if user == "~" else user
+    call.only(name)
+    if call.services.storage_rules.get((site, storage, name), {}).pop(rule, None) is None:
+        raise HttpError(404, "Not Found")
+    return Empty(204, typed=False)
+
+
+def firewall(call: Call, site: str, job: str) -> Document | Empty:
+    """Openings of the site's firewall towards a job's nodes: read, add, take all away."""
+    found = call.scheduler(site).job(to_i(job))
+    if found is None:
+        raise HttpError(404, "Not Found")
+    rules = call.services.firewall_rules.setdefault((site, found.id), [])
+    if call.method == "GET":
+        return Document(list(rules))
+    call.authenticated()
+    call.only(found.user)
+    if found.state != "Running":
+        raise HttpError(403, f"Job {found.id} is not running")
+    if call.method == "DELETE":
+        rules.clear()
+        return Empty(204, typed=False)
+    body = call.body()
+    if not isinstance(body, list) or not all(isinstance(rule, dict) and rule.get("addr") for rule in body):
+        raise HttpError(422, "A list of rules with addr, port and proto should be provided")
+    for rule in body:
+        listed = {
+            key: value if isinstance(value, list) else [value] for key, value in rule.items() if key in ("addr", "port")
+        }
+        rules.append({**rule, **listed})
+    return Document(list(rules), status=201)

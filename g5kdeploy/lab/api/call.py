@@ -1,0 +1,191 @@
+"""One request to the API: what was asked, and the headers that its answer collects, be it a document or an error."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from g5kdeploy.lab.kavlan import Kavlan
+from g5kdeploy.lab.oar import Scheduler
+from g5kdeploy.lab.services import SiteServices
+
+ITEM = "application/vnd.grid5000.item+json"
+COLLECTION = "application/vnd.grid5000.collection+json"
+NOBODY = frozenset({"", "unknown", "(unknown)"})
+FOR_A_MINUTE = "max-age=60, private"
+
+
+class HttpError(Exception):
+    """An answer that is not a document: a status and a text."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+FORBIDDEN = "You are not authorized to access this resource"
+
+
+@dataclass
+class Call:
+    """A request after the proxy: `path` without the version, `user` None when nobody is named.
+
+    Handlers set what goes into the headers as they learn it, so that an error keeps what was set before it.
+    """
+
+    services: SiteServices
+    method: str
+    path: str
+    query_text: str
+    headers: Mapping[str, str]
+    raw: bytes
+    user: str | None
+    version: str
+    base_url: str
+    prefixes: tuple[str, str, str] = ("", "", "")
+    """The proxy's root path, path prefix and mount path."""
+    allowed: str = ""
+    vary_accept: bool = False
+    cache: str = ""
+    last_modified: int | None = None
+    location: str = ""
+    more: list[tuple[str, str]] = field(default_factory=list)
+    format: str = ""
+
+    def allow(self, *methods: str) -> None:
+        """The methods that the header Allow names."""
+        self.allowed = ",".join(methods)
+
+    @property
+    def anonymous(self) -> bool:
+        """Is this the proxy's own user for strangers?"""
+        return self.user == "anonymous"
+
+    def authenticated(self) -> str:
+        """The user; 403 when there is none."""
+        if self.user is None or self.anonymous:
+            raise HttpError(403, FORBIDDEN)
+        return self.user
+
+    def only(self, owner: str) -> None:
+        """403 for everybody but the owner."""
+        if self.user != owner:
+            raise HttpError(403, FORBIDDEN)
+
+    def site(self, named: str) -> str:
+        """The site that a path means: behind the proxy there is only this one, whatever the path says."""
+        if named in self.services.oars:
+            return named
+        if self.services.trust_proxy:
+            return next(iter(self.services.oars))
+        raise HttpError(404, "Not Found")
+
+    def scheduler(self, site: str) -> Scheduler:
+        """The scheduler of a site."""
+        return self.services.oars[self.site(site)]
+
+    def kavlan(self, site: str) -> Kavlan:
+        """The VLANs of a site."""
+        found = self.services.kavlans.get(self.site(site))
+        if found is None:
+            raise HttpError(500, f"Unable to contact {self.absolute(f'/sites/{site}/internal/kavlanapi/')}")
+        return found
+
+    @property
+    def query(self) -> dict[str, Any]:
+        """The query's parameters, as Rails reads them: the last of a name counts, `a[]` makes a list."""
+        return parameters(self.query_text)
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the body, without parameters."""
+        return self.headers.get("content-type", "").split(";")[0].strip().lower()
+
+    def body(self) -> Any:
+        """The JSON value of the body, or the form's fields; None without a body that can be parsed.
+
+        Raises `ValueError` with Ruby's words for broken JSON.
+        """
+        if not self.raw:
+            return None
+        if self.content_type in ("application/json", ITEM, COLLECTION):
+            return parse_json(self.raw)
+        if self.content_type == "application/x-www-form-urlencoded":
+            return parameters(self.raw.decode(errors="replace"))
+        return None
+
+    def params(self) -> dict[str, Any]:
+        """Query and body together; the body wins."""
+        body = self.body()
+        return {**self.query, **(body if isinstance(body, dict) else {})}
+
+    def href(self, path: str) -> str:
+        """The link to a path of the API, under the version that the client used."""
+        root, prefix, mount = self.prefixes
+        if mount:
+            path = re.sub(f"^/{re.escape(mount.strip('/'))}", "", path)
+        parts = [part.strip("/") for part in (root, self.version, prefix) if part.strip("/")]
+        return "/" + "/".join([*parts, path.lstrip("/")])
+
+    def absolute(self, path: str) -> str:
+        """The URL of a path of the API."""
+        return self.base_url + self.href(path)
+
+    def link(self, rel: str, path: str, media: str = ITEM) -> dict[str, str]:
+        """A link as most documents have it."""
+        return {"rel": rel, "href": self.href(path), "type": media}
+
+
+def parameters(text: str) -> dict[str, Any]:
+    """Fields of a query or form; "a[]=1&a[]=2" is a list."""
+    found: dict[str, Any] = {}
+    for name, value in urllib.parse.parse_qsl(text, keep_blank_values=True):
+        if name.endswith("[]"):
+            found.setdefault(name[:-2], []).append(value)
+        else:
+            found[name] = value
+    for word in text.split("&"):
+        if word and "=" not in word:
+            found[urllib.parse.unquote_plus(word)] = ""
+    return found
+
+
+def parse_json(raw: bytes) -> Any:
+    """The value of a JSON text; `ValueError` in the words of Ruby's parser."""
+    text = raw.decode(errors="replace")
+    if match := re.search(r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])[^\n]*", text, re.IGNORECASE):
+        raise ValueError(f"incomplete surrogate pair at '{match[0]}'")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        at = text.removeprefix("[")
+        raise ValueError(f"unexpected token at '{at}'") from error
+
+
+def to_i(value: Any) -> int:
+    """A number as Ruby's to_i reads it: the digits in front, 0 when there are none."""
+    if isinstance(value, bool) or value is None:
+        return 0
+    if isinstance(value, int | float):
+        return int(value)
+    match = re.match(r"\s*([+-]?\d+)", str(value))
+    return int(match[1]) if match else 0
+
+
+def page(params: Mapping[str, Any], limit: int = 50, most: int = 500) -> tuple[int, int]:
+    """Offset and limit of a list; the limit may come out negative, which only a database can refuse."""
+    offset = max(to_i(params["offset"]) if params.get("offset") is not None else 0, 0)
+    wanted = to_i(params["limit"]) if params.get("limit") is not None else limit
+    return offset, min(wanted, most)
+
+
+def blank(value: Any) -> bool:
+    """Rails' blank?: nothing, false, or text of spaces only."""
+    return (
+        value is None or value is False or value == [] or value == {} or (isinstance(value, str) and not value.strip())
+    )

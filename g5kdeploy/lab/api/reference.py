@@ -1,0 +1,275 @@
+"""Sites, clusters, nodes, servers, network equipments, pdus and their versions: the reference API."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from g5kdeploy.lab.api.answer import Document, Empty
+from g5kdeploy.lab.api.call import COLLECTION, ITEM, Call, HttpError, page, to_i
+from g5kdeploy.lab.reference import Commit
+from g5kdeploy.lab.reference.tree import (
+    BeforeHistory,
+    Blob,
+    NoSuchBranch,
+    NoSuchCommit,
+    NoSuchReference,
+    expand,
+    find,
+)
+
+PUBLIC = "max-age=60, public, must-revalidate=true, proxy-revalidate=true, s-maxage=60"
+FOR_A_MONTH = "max-age=2592000, public"
+USUAL_QUEUES = ("admin", "default")
+SITE_LINKS = ("jobs", "environments", "deployments", "vlans", "metrics", "storage")
+
+
+def grid(call: Call) -> Document:
+    """The root document."""
+    return _fetch(call, "/", "/", one="root")
+
+
+def sites(call: Call) -> Document:
+    """All sites."""
+    return _fetch(call, "/sites", "/sites", many="sites")
+
+
+def site(call: Call, site: str) -> Document:
+    """One site."""
+    return _fetch(call, f"/sites/{site}", "/sites", one="site")
+
+
+def clusters(call: Call, site: str) -> Document:
+    """The clusters of a site that the wanted queues may use."""
+    where = f"/sites/{site}/clusters"
+    return _fetch(call, where, where, many="clusters")
+
+
+def cluster(call: Call, site: str, cluster: str) -> Document:
+    """One cluster."""
+    where = f"/sites/{site}/clusters"
+    return _fetch(call, f"{where}/{cluster}", where, one="cluster")
+
+
+def nodes(call: Call, site: str, cluster: str) -> Document:
+    """The nodes of a cluster."""
+    where = f"/sites/{site}/clusters/{cluster}/nodes"
+    return _fetch(call, where, where, many="nodes")
+
+
+def node(call: Call, site: str, cluster: str, node: str) -> Document:
+    """One node."""
+    where = f"/sites/{site}/clusters/{cluster}/nodes"
+    return _fetch(call, f"{where}/{node}", where, one="node")
+
+
+def things(kind: str, of_a_site: bool = True) -> tuple[Callable[..., Document], Callable[..., Document]]:
+    """Handlers for a collection of plain documents, and for one of them: servers, pdus, network_equipments."""
+
+    def where(site: str) -> str:
+        return f"/sites/{site}/{kind}" if of_a_site else f"/{kind}"
+
+    def every(call: Call, site: str = "") -> Document:
+        return _fetch(call, where(site), where(site), many=kind)
+
+    def one(call: Call, thing: str, site: str = "") -> Document:
+        return _fetch(call, f"{where(site)}/{thing}", where(site), one=kind)
+
+    return every, one
+
+
+def _fetch(call: Call, path: str, collection: str, *, one: str = "", many: str = "") -> Document:
+    """What is at `path` of the reference, flat or deep, with its links and the headers that let it be cached."""
+    call.allow("GET")
+    call.vary_accept = True
+    if "\0" in path:
+        call.allowed, call.vary_accept = "", False
+        raise HttpError(500, "string contains null byte")
+    found = look_up(call, path, one=one, many=many)
+    if found is None:
+        raise HttpError(404, f"Cannot find resource {path}")
+    commit, shown = found
+    if "deep" in call.query:
+        shown["links"] = _links_of_collection(call, collection)
+    elif "items" in shown:
+        shown["links"] = _links_of_collection(call, collection)
+        shown["items"] = [_with_links(call, dict(item), collection, many) for item in shown["items"]]
+    else:
+        shown = _with_links(call, shown, collection, one)
+    shown["version"] = commit.oid
+    call.last_modified = max(commit.time, call.services.reference.installed_at)
+    call.cache = FOR_A_MONTH if call.query.get("version") == commit.oid else PUBLIC
+    return Document(shown)
+
+
+def look_up(call: Call, path: str, *, one: str = "", many: str = "") -> tuple[Commit, dict[str, Any]] | None:
+    """The commit and the expanded document or collection at a path; None where there is nothing."""
+    query = call.query
+    inner = path.strip("/").replace("platforms/", "")
+    commit = _commit_for(call, inner, one)
+    if commit is None:
+        return None
+    entry = find(commit.tree, inner)
+    if entry is None:
+        return None
+    deep = "deep" in query and not isinstance(entry, Blob)
+    shown = call.services.reference.deep(commit, inner) if deep else expand(entry, commit.oid)
+    queues = _queues(query.get("queues"))
+    if one == "cluster":
+        shown.setdefault("queues", list(USUAL_QUEUES))
+        if not set(shown["queues"]) & queues:
+            return None
+    elif many == "clusters" and "deep" not in query:
+        items = [{**item, "queues": item.get("queues") or list(USUAL_QUEUES)} for item in shown["items"]]
+        shown["items"] = [item for item in items if set(item["queues"]) & queues]
+        shown["total"] = len(shown["items"])
+    elif one == "site" and "deep" in query and query.get("job_id"):
+        _narrow_to_job(call, shown)
+    return commit, shown
+
+
+def _queues(given: str | None) -> set[str]:
+    if given is None:
+        return set(USUAL_QUEUES)
+    return {*USUAL_QUEUES, "production"} if given == "all" else set(given.split(","))
+
+
+def _commit_for(call: Call, path: str, one: str) -> Commit | None:
+    reference, query = call.services.reference, call.query
+    branch = query.get("branch") or "master"
+    try:
+        if query.get("version") is not None:
+            return reference.commit_of(query["version"])
+        if one == "site" and "deep" in query and query.get("job_id"):
+            job = call.scheduler(path.split("/")[-1]).job(to_i(query["job_id"]))
+            return reference.commit_at(job.started_at if job else 0, branch)
+        if query.get("timestamp") is not None:
+            return reference.commit_at(to_i(query["timestamp"]), branch)
+        if query.get("date") is not None:
+            return reference.commit_at(_moment(query["date"]), branch)
+        return reference.last_touching(path, branch)
+    except (NoSuchBranch, NoSuchCommit) as error:
+        raise HttpError(404, str(error)) from error
+    except BeforeHistory as error:
+        raise HttpError(500, str(error)) from error
+
+
+def _moment(text: str) -> float:
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise HttpError(500, f"no time information in {json.dumps(text)}") from error
+    return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
+
+
+def _narrow_to_job(call: Call, shown: dict[str, Any]) -> None:
+    """Only the nodes of a job are left of a deep site."""
+    job = call.scheduler(str(shown["items"].get("uid", ""))).job(to_i(call.query["job_id"]))
+    names = {address.split(".")[0] for address in (job.nodes if job else ())}
+    kept = {
+        uid: {**cluster, "nodes": [node for node in cluster.get("nodes", []) if node["uid"] in names]}
+        for uid, cluster in shown["items"].get("clusters", {}).items()
+        if any(name.rsplit("-", 1)[0] == uid for name in names)
+    }
+    items = {key: value for key, value in shown["items"].items() if key in ("type", "uid")}
+    shown["items"] = {"clusters": kept, **items}
+    shown["total"] = len(shown["items"])
+
+
+def _links_of_collection(call: Call, collection: str) -> list[dict[str, str]]:
+    parent = collection.rsplit("/", 1)[0]
+    return [
+        {"rel": "self", "type": COLLECTION, "href": call.href(collection)},
+        {"rel": "parent", "type": ITEM, "href": call.href(parent or "/")},
+    ]
+
+
+def _with_links(call: Call, item: dict[str, Any], collection: str, kind: str) -> dict[str, Any]:
+    """The item with its links: sub-collections, itself, parent, versions, and what its kind has besides."""
+    own = "" if kind == "root" else f"{collection}/{item['uid']}"
+
+    def link(rel: str, path: str, media: str = ITEM) -> dict[str, str]:
+        return {"rel": rel, "type": media, "href": call.href(path)}
+
+    links = [call.link(name, f"{own}/{name}", COLLECTION) for name in item.pop("subresources", [])]
+    links += [
+        link("self", own or "/"),
+        link("parent", "/" if kind == "root" else collection.rsplit("/", 1)[0] or "/"),
+        link("version", f"{own}/versions/{item['version']}"),
+        link("versions", f"{own}/versions", COLLECTION),
+    ]
+    if kind in ("site", "sites"):
+        links += [link(name, f"{own}/{name}", COLLECTION) for name in SITE_LINKS]
+    if kind in ("site", "sites", "cluster", "clusters"):
+        links.append(link("status", f"{own}/status"))
+    if kind == "root":
+        item["timestamp"] = int(call.services.clock.wall())
+        links.append(link("users", "/users", COLLECTION))
+    item["links"] = links
+    return item
+
+
+def versions(call: Call, resource: str = "") -> Document:
+    """The history of a resource."""
+    _history_headers(call)
+    branch = call.query.get("branch") or "master"
+    offset = to_i(call.query.get("offset"))
+    _, limit = page(call.query, 100)
+    history = _history(call, resource, branch, f"origin/{branch}")
+    if not history:
+        raise HttpError(404, f"{resource} does not exist.")
+    call.cache = "max-age=60, public"
+    start = offset if offset >= 0 else max(len(history) + offset, 0)
+    shown = [_version(call, one, resource) for one in history[start : start + max(limit, 0)]]
+    parent = resource.rsplit("/", 1)[0] if "/" in resource else ""
+    links = [call.link("self", f"{resource}/versions".lstrip("/"), COLLECTION), call.link("parent", parent)]
+    return Document({"total": len(history), "offset": offset, "items": shown, "links": links})
+
+
+def version(call: Call, version: str, resource: str = "") -> Document:
+    """One version of a resource: the newest one that touched it, seen from there."""
+    _history_headers(call)
+    history = _history(call, resource, version, version)
+    if not history:
+        raise HttpError(404, f"The resource '{resource}' does not exist.")
+    call.cache = "max-age=60, public"
+    return Document(_version(call, history[0], resource))
+
+
+def latest(call: Call, resource: str = "") -> Empty:
+    """A redirect to the newest version."""
+    _history_headers(call)
+    newest = call.services.reference.last_touching(resource)
+    if newest is None:
+        raise HttpError(500, "undefined method `oid' for nil:NilClass")
+    call.location = call.href(f"{resource}/versions/{newest.oid}".lstrip("/"))
+    return Empty(307)
+
+
+def _history_headers(call: Call) -> None:
+    call.allow("GET")
+    call.vary_accept = True
+
+
+def _history(call: Call, resource: str, name: str, shown_name: str) -> list[Commit]:
+    try:
+        return call.services.reference.versions(resource, name)
+    except NoSuchReference as error:
+        raise HttpError(404, str(NoSuchReference(shown_name))) from error
+
+
+def _version(call: Call, one: Commit, resource: str) -> dict[str, Any]:
+    return {
+        "uid": one.oid,
+        "date": email.utils.formatdate(one.time, usegmt=True),
+        "message": one.message,
+        "author": one.author,
+        "type": "version",
+        "links": [
+            call.link("self", f"{resource}/versions/{one.oid}".lstrip("/")),
+            call.link("parent", resource),
+        ],
+    }
