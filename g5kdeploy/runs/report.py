@@ -1,0 +1,124 @@
+"""report.html of a run: one page that opens from the disk, with no network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from g5kdeploy.base import files
+from g5kdeploy.base.text import human_bytes, human_seconds
+from g5kdeploy.runs import drawing, samples
+from g5kdeploy.runs.run import Run
+from g5kdeploy.runs.samples import Histogram
+
+MOST_HISTOGRAMS = 12
+WORKLOAD = "g5kdeploy-workload"  # in the cgroup of what the benchmark runs: its histograms come first
+
+
+def write_report(run: Run) -> Path:
+    """Write report.html from what the run's folder holds, whatever phase it has come to; its path."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters.update(seconds=human_seconds, bytes=human_bytes, day=_day)
+    page = templates.get_template("report.html.j2").render(**facts(run))
+    files.write(run.report_file, page)
+    return run.report_file
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What the report tells, as plain values; the command's summary is made of the same."""
+    document = run.document()
+    measured = samples.read(run.metrics)
+    histograms = chosen(measured.histograms())
+    return {
+        "run": document,
+        "phases": [
+            {"phase": name, "state": record.state.value, "seconds": record.seconds, "detail": record.detail}
+            for name, record in run.phases().items()
+        ],
+        "total": sum(record.seconds or 0.0 for record in run.phases().values()),
+        "nodes": [_node(name, node, document) for name, node in sorted(document["nodes"].items())],
+        "histograms": [_histogram(one) for one in histograms],
+        "counters": _counters(measured),
+        "samples": measured,
+        "files": _files(run.folder),
+        "made": time.time(),
+    }
+
+
+def chosen(histograms: Sequence[Histogram]) -> list[Histogram]:
+    """Those worth showing, the workload's own first."""
+    return sorted(histograms, key=lambda one: not is_workload(one.labels))[:MOST_HISTOGRAMS]
+
+
+def is_workload(labels: Mapping[str, str]) -> bool:
+    """Whether a series is about the cgroup that the benchmark runs in."""
+    return any(WORKLOAD in value for value in labels.values())
+
+
+def _node(name: str, node: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    told = node.get("facts", {})
+    closure = (document.get("closures") or {}).get(node.get("role", ""), {})
+    return {
+        "name": name,
+        "role": node.get("role", ""),
+        "stage": node.get("stage", ""),
+        "lost": node.get("lost_because", ""),
+        "before": told.get("release_before", ""),
+        "after": told.get("release_after", ""),
+        "system": told.get("current_system", "") or closure.get("toplevel", ""),
+        "facts": told,
+        "hardware": node.get("hardware", {}),
+    }
+
+
+def _histogram(one: Histogram) -> dict[str, Any]:
+    return {
+        "node": one.node,
+        "metric": one.metric,
+        "labels": one.labels,
+        "count": one.count,
+        "workload": is_workload(one.labels),
+        "mean": drawing.bound_text(one.mean(), one.metric),
+        "quantiles": [(f"{q:.0%}", drawing.bound_text(one.quantile(q), one.metric)) for q in (0.5, 0.9, 0.99)],
+        "svg": drawing.svg(one),
+        "rows": [
+            (drawing.bound_text(bucket.low, one.metric), drawing.bound_text(bucket.high, one.metric), bucket.count)
+            for bucket in one.trimmed()
+        ],
+    }
+
+
+def _counters(measured: samples.Samples) -> list[samples.Growth]:
+    """Counters that grew, without those that histograms consist of and the exporter's and Python's own."""
+    return sorted(
+        (
+            growth
+            for growth in measured.growths.values()
+            if growth.metric.endswith("_total")
+            and growth.increase
+            and not growth.metric.startswith(("python_", "process_", "g5k_", "go_", "promhttp_"))
+        ),
+        key=lambda growth: (not is_workload(growth.labels), growth.metric, growth.node, -growth.increase),
+    )
+
+
+def _files(folder: Path) -> list[tuple[str, int]]:
+    return [
+        (str(path.relative_to(folder)), path.stat().st_size)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+
+
+def _day(moment: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(moment)) if moment else ""
