@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from g5kdeploy.base import files
+from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab.site import names
 from g5kdeploy.lab.site.ssh import Address
 
@@ -75,23 +76,46 @@ def known_hosts(access: Address, frontend: Address, access_key: str, frontend_ke
     )
 
 
-def hosts_block(access: Address, frontend: Address) -> str:
-    """The fenced lines for /etc/hosts."""
-    return f"{BEGIN}\n{access.host} {names.ACCESS}\n{frontend.host} {' '.join(names.FRONTEND_NAMES)}\n{END}\n"
+def hosts_block(folder: Path, access: Address, frontend: Address) -> str:
+    """The fenced lines for /etc/hosts; the fence names the lab's folder."""
+    names_of_frontend = " ".join(names.FRONTEND_NAMES)
+    return f"{BEGIN} {folder}\n{access.host} {names.ACCESS}\n{frontend.host} {names_of_frontend}\n{END}\n"
 
 
-def without_block(text: str) -> str:
-    """/etc/hosts without any lab's lines."""
+def without_blocks(text: str, gone: Callable[[Path], bool]) -> str:
+    """/etc/hosts without the lines of those labs (known by their folders) that are gone."""
     kept: list[str] = []
     inside = False
     for line in text.splitlines(keepends=True):
         if line.startswith(BEGIN):
-            inside = True
-        elif inside and line.startswith(END):
-            inside = False
-        elif not inside:
+            inside = gone(Path(line.removeprefix(BEGIN).strip()))
+        if not inside:
             kept.append(line)
+        if line.startswith(END):
+            inside = False
     return "".join(kept)
+
+
+def _gone(folder: Path) -> bool:
+    """Has the lab of that folder ended? A running one holds its lock."""
+    if not folder.is_dir():
+        return True
+    try:
+        with files.lock(folder / "lock", "the lab"):
+            return True
+    except Problem:
+        return False
+
+
+def remove_stale(path: Path = HOSTS) -> None:
+    """Take the names of labs that have ended, or were killed, out of /etc/hosts."""
+    try:
+        text = path.read_text()
+        kept = without_blocks(text, _gone) if BEGIN in text else text
+        if kept != text:
+            _overwrite(path, kept)
+    except OSError:
+        return
 
 
 def write_hosts(block: str, path: Path = HOSTS) -> bool:

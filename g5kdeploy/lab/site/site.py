@@ -158,9 +158,14 @@ class Site:
         files.write(own / "known_hosts", known, 0o600)
         files.write(own / "config", home.ssh_config(self.places.home, self.settings.user, self.access), 0o600)
         if self.namespace.root and self.access.port == self.frontend.port == 22:
-            block = home.hosts_block(self.access, self.frontend)
+            block = home.hosts_block(self.places.folder, self.access, self.frontend)
             if home.write_hosts(block):
                 self._hosts = block
+
+    @property
+    def names_in_hosts(self) -> bool:
+        """Are gateway and frontend known by name outside?"""
+        return bool(self._hosts)
 
     def write_credentials(self, url: str) -> str:
         """Put the client's credentials for the API at `url` into LAB_HOME; returns the password."""

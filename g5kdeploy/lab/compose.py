@@ -1,0 +1,120 @@
+"""Puts API, scheduler and site together: what the API needs, and what the scheduler asks of the machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from g5kdeploy.lab import fetch, inventory, kaenv, reference
+from g5kdeploy.lab.accounts import Accounts
+from g5kdeploy.lab.deployments import Deployer, Deployments
+from g5kdeploy.lab.environments import NAMES
+from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
+from g5kdeploy.lab.oar import Hooks, Job, Oar
+from g5kdeploy.lab.reference import NodeHardware, Reference
+from g5kdeploy.lab.services import SiteServices
+from g5kdeploy.lab.settings import Places, Settings
+from g5kdeploy.lab.site import disk, home, images, jobs, names
+from g5kdeploy.lab.site.site import Site
+
+
+def services(places: Places, settings: Settings, site: Site, deployer: Deployer) -> SiteServices:
+    """Everything behind the API of a lab; nothing of it is started yet."""
+    data = _reference(settings)
+    found = inventory.resources(data, names.SITE, names.NETWORK)
+    kavlan = _kavlan(places, site)
+    oar = Oar(
+        places.folder / "oar.sqlite",
+        found,
+        pace=settings.pace,
+        hooks=_hooks(site, kavlan),
+        users=lambda user: user == settings.user,
+    )
+    kavlan.holders = lambda vlan: _holders(oar, vlan)
+    environments = kaenv.Environments(_registered())
+    deployments = Deployments(
+        places.folder / "deployments.sqlite",
+        deployer,
+        environments,
+        rights=lambda user, nodes: _may_deploy(oar, user, nodes),
+        fetch=fetch.from_homes(places.homes, names.SITE),
+    )
+    secret = home.password(site.folder / "password")
+    return SiteServices(
+        reference=data,
+        oars={names.SITE: oar},
+        accounts=Accounts({settings.user: secret}),
+        deployments=deployments,
+        environments=environments,
+        kavlans={names.SITE: kavlan},
+        homes=places.homes,
+    )
+
+
+def _reference(settings: Settings) -> Reference:
+    hardware = NodeHardware(cores=settings.cpus, memory=settings.memory * 2**20, disk=disk.SIZE)
+    return reference.lab_site(settings.nodes, hardware, names.NETWORK)
+
+
+def _registered() -> list[dict[str, Any]]:
+    """The environments that have names; their images are written to the partition as they are."""
+    image = {"kind": "dd", "compression": "none"}
+    return [
+        kaenv.environment(
+            name,
+            f"{images.REGISTERED}{name}.squashfs",
+            description=f"Debian 12 of the lab ({name.removeprefix('debian12-')})",
+            image={**image, "file": f"{images.REGISTERED}{name}.squashfs"},
+        )
+        for name in NAMES
+        if name.startswith("debian12-")
+    ]
+
+
+def _kavlan(places: Places, site: Site) -> Kavlan:
+    def move(interface: str, vlan: str) -> None:
+        site.network.move(names.number(interface), None if vlan == DEFAULT else int(vlan))
+
+    def dhcpd(vlan: str, action: str) -> None:
+        if vlan != DEFAULT:
+            site.network.dhcp(int(vlan), action == "start")
+
+    kavlan = Kavlan(
+        usual_vlans(names.NETWORK.own_global),
+        dict.fromkeys(site.nodes, DEFAULT),
+        on_move=move,
+        on_dhcpd=dhcpd,
+        store=places.folder / "kavlan.json",
+    )
+    for interface, vlan in kavlan.interfaces.items():  # as they were when the lab ended
+        if vlan != DEFAULT:
+            move(interface, vlan)
+    return kavlan
+
+
+def _hooks(site: Site, kavlan: Kavlan) -> Hooks:
+    def on_launch(job: Job) -> Iterable[str]:
+        return [] if "deploy" in job.types else site.open_for(job.nodes, job.user)
+
+    def on_end(job: Job) -> None:
+        kavlan.reset(job.nodes)
+        site.close_for(job.nodes, job.user, deployed="deploy" in job.types)
+
+    return Hooks(on_launch=on_launch, on_end=on_end, run_command=lambda job, again: jobs.run(site, job, again))
+
+
+def _running(oar: Oar, user: str | None = None) -> Iterable[Job]:
+    return (job for job in oar.current() if job.state == "Running" and user in (None, job.user))
+
+
+def _may_deploy(oar: Oar, user: str, nodes: list[str]) -> bool:
+    held = {node for job in _running(oar, user) if "deploy" in job.types for node in job.nodes}
+    return set(nodes) <= held
+
+
+def _holders(oar: Oar, vlan: str) -> list[str]:
+    return [
+        job.user
+        for job in _running(oar)
+        if any(one.type.startswith("kavlan") and str(one.properties.get("vlan")) == vlan for one in job.assigned)
+    ]

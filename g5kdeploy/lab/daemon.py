@@ -1,0 +1,151 @@
+"""The lab's one background process: site, scheduler and API together. `python -m g5kdeploy.lab.daemon FOLDER FD`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from g5kdeploy.base import files
+from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab.settings import Places, Settings
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 1800.0  # the first start builds the nodes' environments, which are downloaded for it
+
+
+class Daemon:
+    """Everything of a running lab, in the order in which it starts; stopped in the reverse one."""
+
+    def __init__(self, places: Places, settings: Settings, say: Callable[[str], None]) -> None:
+        self.places = places
+        self.settings = settings
+        self._say = say
+        self._undo: list[tuple[str, Callable[[], None]]] = []
+
+    def start(self, deadline: Deadline) -> dict[str, Any]:
+        """Bring everything up; returns what `lab status` tells of it."""
+        from g5kdeploy.lab import environments
+        from g5kdeploy.lab.site import home
+        from g5kdeploy.lab.site.deployer import Deployer
+        from g5kdeploy.lab.site.images import Images
+        from g5kdeploy.lab.site.site import Site
+
+        builder = environments.Builder()
+        for name in environments.NAMES:
+            builder.system(name, deadline, lambda line, name=name: self._say(f"environment {name}: {line}"))
+        self._say("network, frontend, gateway and web server")
+        home.remove_stale()
+        site = Site(self.settings, self.places, builder.system)
+        self._undo.append(("site", site.stop))
+        site.start(deadline)
+        deployer = Deployer(site, Images(site, self.places.folder / "images"), self.settings.pace)
+        self._undo.append(("deployments", deployer.stop))
+        self._say("scheduler and API")
+        url = self._serve(site, deployer)
+        secret = site.write_credentials(url)
+        assert secret
+        return {
+            "pid": os.getpid(),
+            "url": url,
+            "home": str(self.places.home),
+            "user": self.settings.user,
+            "site": "lab",
+            "nodes": list(site.nodes),
+            "access": f"{site.access.host}:{site.access.port}",
+            "frontend": f"{site.frontend.host}:{site.frontend.port}",
+            "pace": self.settings.pace,
+            "names_in_hosts": site.names_in_hosts,
+            "started_at": int(time.time()),
+        }
+
+    def _serve(self, site: Any, deployer: Any) -> str:
+        from g5kdeploy.lab import compose
+        from g5kdeploy.lab.api import Server, make_app
+
+        made = compose.services(self.places, self.settings, site, deployer)
+        for oar in made.oars.values():
+            oar.start()
+            self._undo.append(("scheduler", oar.stop))
+        self._undo.append(("deployments' store", made.deployments.close))
+        port_file = self.places.folder / "port"
+        port = int(port_file.read_text()) if port_file.exists() else 0
+        app = make_app(made)
+        try:
+            server = Server(app, port=port)
+            server.start()
+        except (OSError, Problem):
+            server = Server(app)
+            server.start()
+        self._undo.append(("API", server.stop))
+        files.write(port_file, f"{server.port}\n")
+        return f"http://127.0.0.1:{server.port}/stable"
+
+    def stop(self) -> None:
+        """End everything that was started, whatever of it fails."""
+        while self._undo:
+            name, undo = self._undo.pop()
+            try:
+                undo()
+            except Exception:
+                log.exception("%s did not stop", name)
+
+
+def main(words: list[str]) -> int:
+    """Run a lab until SIGTERM; what happens on the way is written to the file descriptor as JSON lines."""
+    places = Places(Path(words[0]))
+    channel = os.fdopen(int(words[1]), "w", buffering=1)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, end)
+
+    def tell(**message: Any) -> None:
+        try:
+            channel.write(json.dumps(message) + "\n")
+        except (OSError, ValueError):
+            log.debug("nobody waits for the start any more")
+
+    try:
+        with files.lock(places.lock, "the lab", wait=5.0):
+            daemon = Daemon(places, Settings.load(places.settings), lambda line: tell(step=line))
+            try:
+                record = daemon.start(Deadline.after(START_SECONDS, "the start of the lab"))
+                files.write_json(places.record, record, 0o600)
+                tell(ready=record)
+                channel.close()
+                ended.wait()
+                log.info("asked to end")
+            finally:
+                places.record.unlink(missing_ok=True)
+                daemon.stop()
+                log.info("ended")
+    except Problem as problem:
+        log.error("%s", problem)
+        tell(what=problem.what, cause=problem.cause, hint=problem.hint)
+        return 1
+    except Exception as error:
+        log.exception("the lab could not start, or ended")
+        tell(what="the lab could not start", cause=f"{type(error).__name__}: {error}", hint="")
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,113 @@
+"""Commands of jobs, really run: on the frontend for deploy and cosystem jobs, else on the first node."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import threading
+
+from g5kdeploy.base import process
+from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.lab.oar.model import DirectoryMissing, Job
+from g5kdeploy.lab.site import names, standard
+from g5kdeploy.lab.site.site import Site
+
+ON_FRONTEND = frozenset({"deploy", "cosystem", "noop"})
+KILLED = 15  # the wait status of a command that SIGTERM ended
+_USER = ("setpriv", f"--reuid={standard.UID}", f"--regid={standard.UID}", "--clear-groups", "--")
+
+
+class Lost:
+    """A command that ended with an earlier daemon: its job goes on to its walltime, as one that sleeps would."""
+
+    def __init__(self) -> None:
+        self._killed = threading.Event()
+
+    def poll(self) -> int | None:
+        return KILLED if self._killed.is_set() else None
+
+    def kill(self) -> None:
+        self._killed.set()
+
+
+class Running:
+    """A command under way; `poll` gives its wait status."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def poll(self) -> int | None:
+        code = self._process.poll()
+        if code is None:
+            return None
+        return code << 8 if 0 <= code < 128 else (code - 128 if code >= 128 else -code)
+
+    def kill(self) -> None:
+        try:
+            os.killpg(self._process.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return
+        threading.Thread(target=self._make_sure, daemon=True).start()
+
+    def _make_sure(self) -> None:
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+
+def run(site: Site, job: Job, again: bool) -> Running | Lost:
+    """Start a job's command as its user; raises `DirectoryMissing`. `again`: it was started by an earlier daemon."""
+    if again or not job.command:
+        return Lost()
+    inside = site.namespace.enter(mounts=True)
+    deadline = Deadline.after(20, f"the directory of job {job.id}")
+    test = [*inside, *_USER, "test", "-d", job.directory]
+    if process.run(test, deadline, check=False).returncode != 0:
+        raise DirectoryMissing(job.directory)
+    kinds = {kind.partition("=")[0] for kind in job.types}
+    if kinds & ON_FRONTEND or not job.nodes:
+        script = job.command
+    else:
+        words = ["ssh", "-o", "BatchMode=yes", job.nodes[0], f"export {_exports(job)}; {job.command}"]
+        script = shlex.join(words)
+    name = f"OAR.{job.name}.{job.id}" if job.name else f"OAR.{job.id}"
+    nodefile = f"{job.directory}/.oar-nodes-{job.id}"
+    listed = "".join(f"{resource.address}\n" for resource in job.assigned if resource.type == "default")
+    lines = [
+        f"cd {shlex.quote(job.directory)} || exit 1",
+        f"printf %s {shlex.quote(listed)} > {shlex.quote(nodefile)}",
+        f"trap {shlex.quote(f'rm -f {shlex.quote(nodefile)}')} EXIT",
+        f"export OAR_NODEFILE={shlex.quote(nodefile)} OAR_NODE_FILE={shlex.quote(nodefile)} {_exports(job)}",
+        f"( {script}\n) > {shlex.quote(name + '.stdout')} 2> {shlex.quote(name + '.stderr')}",
+    ]
+    words = [*inside, *_USER, "/bin/bash", "-lc", "\n".join(lines)]
+    with (site.folder / "jobs.log").open("ab") as log:
+        child = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment(job.user)
+        )
+    return Running(child)
+
+
+def _exports(job: Job) -> str:
+    values = {
+        "OAR_JOB_ID": str(job.id),
+        "OAR_JOBID": str(job.id),
+        "OAR_JOB_NAME": job.name or "",
+        "OAR_PROJECT_NAME": job.project,
+        "OAR_JOB_WALLTIME_SECONDS": str(job.walltime),
+        "OAR_USER": job.user,
+        "OAR_WORKING_DIRECTORY": job.directory,
+    }
+    return " ".join(f"{key}={shlex.quote(value)}" for key, value in values.items())
+
+
+def _environment(user: str) -> dict[str, str]:
+    path = "/run/site/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    return {"HOME": f"/home/{user}", "USER": user, "LOGNAME": user, "PATH": path, "HOSTNAME": names.FRONTEND_NAMES[1]}
+
