@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from g5kdeploy.lab import fetch, inventory, kaenv, reference
@@ -18,7 +19,15 @@ from g5kdeploy.lab.site import disk, home, images, jobs, names
 from g5kdeploy.lab.site.site import Site
 
 
-def services(places: Places, settings: Settings, site: Site, deployer: Deployer) -> SiteServices:
+@dataclass(frozen=True)
+class Composed:
+    """What stands behind the API, and the scheduler, which is to be started and stopped."""
+
+    services: SiteServices
+    oar: Oar
+
+
+def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) -> Composed:
     """Everything behind the API of a lab; nothing of it is started yet."""
     data = _reference(settings)
     found = inventory.resources(data, names.SITE, names.NETWORK)
@@ -40,7 +49,7 @@ def services(places: Places, settings: Settings, site: Site, deployer: Deployer)
         fetch=fetch.from_homes(places.homes, names.SITE),
     )
     secret = home.password(site.folder / "password")
-    return SiteServices(
+    services = SiteServices(
         reference=data,
         oars={names.SITE: oar},
         accounts=Accounts({settings.user: secret}),
@@ -49,6 +58,7 @@ def services(places: Places, settings: Settings, site: Site, deployer: Deployer)
         kavlans={names.SITE: kavlan},
         homes=places.homes,
     )
+    return Composed(services, oar)
 
 
 def _reference(settings: Settings) -> Reference:
@@ -58,17 +68,14 @@ def _reference(settings: Settings) -> Reference:
 
 def _registered() -> list[dict[str, Any]]:
     """The environments that have names; their images are written to the partition as they are."""
-    image = {"kind": "dd", "compression": "none"}
-    return [
-        kaenv.environment(
-            name,
-            f"{images.REGISTERED}{name}.squashfs",
-            description=f"Debian 12 of the lab ({name.removeprefix('debian12-')})",
-            image={**image, "file": f"{images.REGISTERED}{name}.squashfs"},
-        )
-        for name in NAMES
-        if name.startswith("debian12-")
-    ]
+    found = []
+    for name in NAMES:
+        if name.startswith("debian12-"):
+            image = f"{images.REGISTERED}{name}.squashfs"
+            described = kaenv.environment(name, image, description=f"Debian 12 of the lab ({name[9:]})")
+            described["image"] = {"file": image, "kind": "dd", "compression": "none"}
+            found.append(described)
+    return found
 
 
 def _kavlan(places: Places, site: Site) -> Kavlan:

@@ -43,7 +43,7 @@ class Daemon:
 
         builder = environments.Builder()
         for name in environments.NAMES:
-            builder.system(name, deadline, lambda line, name=name: self._say(f"environment {name}: {line}"))
+            builder.system(name, deadline, self._say)
         self._say("network, frontend, gateway and web server")
         home.remove_stale()
         site = Site(self.settings, self.places, builder.system)
@@ -53,8 +53,7 @@ class Daemon:
         self._undo.append(("deployments", deployer.stop))
         self._say("scheduler and API")
         url = self._serve(site, deployer)
-        secret = site.write_credentials(url)
-        assert secret
+        site.write_credentials(url)
         return {
             "pid": os.getpid(),
             "url": url,
@@ -73,14 +72,13 @@ class Daemon:
         from g5kdeploy.lab import compose
         from g5kdeploy.lab.api import Server, make_app
 
-        made = compose.services(self.places, self.settings, site, deployer)
-        for oar in made.oars.values():
-            oar.start()
-            self._undo.append(("scheduler", oar.stop))
-        self._undo.append(("deployments' store", made.deployments.close))
+        made = compose.compose(self.places, self.settings, site, deployer)
+        self._undo.append(("deployments' store", made.services.deployments.close))
+        made.oar.start()
+        self._undo.append(("scheduler", made.oar.stop))
         port_file = self.places.folder / "port"
         port = int(port_file.read_text()) if port_file.exists() else 0
-        app = make_app(made)
+        app = make_app(made.services)
         try:
             server = Server(app, port=port)
             server.start()
@@ -105,9 +103,7 @@ def main(words: list[str]) -> int:
     """Run a lab until SIGTERM; what happens on the way is written to the file descriptor as JSON lines."""
     places = Places(Path(words[0]))
     channel = os.fdopen(int(words[1]), "w", buffering=1)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -110,4 +110,3 @@ def _exports(job: Job) -> str:
 def _environment(user: str) -> dict[str, str]:
     path = "/run/site/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     return {"HOME": f"/home/{user}", "USER": user, "LOGNAME": user, "PATH": path, "HOSTNAME": names.FRONTEND_NAMES[1]}
-

@@ -167,12 +167,11 @@ class Site:
         """Are gateway and frontend known by name outside?"""
         return bool(self._hosts)
 
-    def write_credentials(self, url: str) -> str:
-        """Put the client's credentials for the API at `url` into LAB_HOME; returns the password."""
+    def write_credentials(self, url: str) -> None:
+        """Put the client's credentials for the API at `url` into LAB_HOME."""
         secret = home.password(self.folder / "password")
         content = home.credentials(url, self.settings.user, secret)
         files.write(self.places.home / ".python-grid5000.yaml", content, 0o600)
-        return secret
 
     def stop(self) -> None:
         """End everything: nodes, servers, doors, network, names."""
