@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import logging
+import random
+import string
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from g5kdeploy.base.clock import SYSTEM, Clock
-from g5kdeploy.lab.oar.model import Hooks, Job, Listing, NodeState, Query, Resource, WalltimeStatus
+from g5kdeploy.lab.oar import admission, life, planning, walltimes
+from g5kdeploy.lab.oar.core import HOLDING, STEP, Core
+from g5kdeploy.lab.oar.inventory import Inventory
+from g5kdeploy.lab.oar.model import (
+    FINAL_STATES,
+    NODE_STATES,
+    Event,
+    Hooks,
+    Job,
+    Listing,
+    NodeState,
+    Query,
+    Refused,
+    Resource,
+    WalltimeStatus,
+)
+from g5kdeploy.lab.oar.store import Change, Entry, Store, read_entries, read_events
+from g5kdeploy.lab.oar.text import estimate
+
+_log = logging.getLogger(__name__)
+
+_WAITING = "# Advance reservation request: waiting for validation...\n"
+_NO_USER = "Oardodo error: 52: [OARDODO] ERROR: Cannot get information regarding the target user (Success)\n\n"
+_BETWEEN = ("toAckReservation", "toError")
 
 
 class Oar:
@@ -15,6 +42,7 @@ class Oar:
     store: the sqlite file; made when absent. resources: the site's, at every start (states are kept in the store).
     users: whether a login has an account (without one, `Refused` with status 401).
     pace: >1 shortens the pauses of the scheduler (between passes), never walltimes or dates.
+    frontend: the name of the machine on which the commands of deploy jobs run, for the texts of events.
     """
 
     def __init__(
@@ -25,41 +53,221 @@ class Oar:
         pace: float = 1.0,
         hooks: Hooks | None = None,
         users: Callable[[str], bool] = lambda _user: True,
-    ) -> None: ...
+        frontend: str = "127.0.0.1",
+    ) -> None:
+        self._store = Store(store)
+        self._inventory = Inventory(resources, self._store.node_states())
+        self._core = Core(self._store, self._inventory, clock, pace, hooks or Hooks(), frontend)
+        self._core.snapshot = self._snapshot
+        self._core.wake = self._wake
+        self._users = users
+        self._changed = threading.Condition(threading.RLock())
+        self._reading = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        self._stirred = False
 
     def start(self) -> None:
         """Start the scheduling thread; returns at once."""
+        self._stopping = False
+        self._core.threaded = True
+        self._thread = threading.Thread(target=self._run, name="oar", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
-        """Stop it. Jobs go on: the next start finds them."""
+        """Stop it, and close the store: this object is done. Jobs go on: the next one finds them."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+        with self._changed, self._reading:
+            self._store.close()
 
     def tick(self) -> None:
         """Do all that is due now, once, on the caller's thread: for tests with an injected clock."""
+        with self._changed:
+            try:
+                with self._store.transaction():
+                    self._do_due()
+            except BaseException:
+                self._core.reload()
+                raise
+            finally:
+                self._changed.notify_all()
+
+    def _do_due(self) -> None:
+        core = self._core
+        for _ in range(100):  # a step makes others due at the same moment only a few times
+            moved = life.step(core)
+            moved = life.patrol(core) or moved
+            if planning.is_due(core):
+                planning.run_pass(core)
+                moved = True
+            if not moved:
+                return
+
+    def _run(self) -> None:
+        while not self._stopping:
+            pause = 0.0
+            try:
+                self.tick()
+            except Exception:  # noqa: BLE001 - logged; a scheduler that is gone would be worse than a lost step
+                _log.exception("a step of the scheduler failed; it goes on from its store")
+                pause = 1.0
+            with self._changed:
+                if not self._stirred and not self._stopping:
+                    self._changed.wait(max(pause, self._idle_seconds()))
+                self._stirred = False
+
+    def _idle_seconds(self) -> float:
+        """Until something is due, in seconds of the clock."""
+        core = self._core
+        wall = core.wall()
+        gap = planning.FAST if core.wants_pass else planning.IDLE
+        moments = [core.last_pass + gap / core.pace]
+        if any(entry.state == "Running" for entry in core.live.values()):
+            moments += [wall + STEP, core.last_patrol + life.PATROL / core.pace]
+        moments += [entry.due for entry in core.live.values() if entry.due]
+        return max(0.005, min(moments) - wall)
+
+    def _wake(self) -> None:
+        """Something happened beside the scheduling thread: a hook has returned."""
+        with self._changed:
+            self._stirred = True
+            self._changed.notify_all()
 
     def submit(self, user: str, request: Mapping[str, object]) -> Job:
         """Admit a job; returns it in Waiting (an advance reservation: once it is accepted).
 
         Keys, as g5k-api sends them to OAR: `script` or `command`, `resource` or `resources` (text or list: moldable),
-        `property`/`properties`, `type`/`types` (text or list), `reservation`, `directory`, `project`, `name`, `queue`,
-        `notify`, `signal`, `checkpoint`, `stdout`, `stderr`,
-        `import-job-key-from-file`. Any other key is an option that OAR does not know: `Refused` with status 500. None and empty values of known keys are the defaults.
+        `property`/`properties`, `type` (text or list), `reservation`, `directory`, `project`, `name`, `queue`,
+        `notify`, `signal`, `checkpoint`, `stdout`, `stderr`, `import-job-key-from-file`. Any other key is an option
+        that OAR does not know: `Refused` with status 500. None and empty values are the defaults.
         """
-        raise Unready
+        if not self._users(user):
+            raise Refused(401, 52, _NO_USER, "Permission denied")
+        with self._changed:
+            core = self._core
+            order = admission.read(user, request, core.wall())
+            live = core.live.values()
+            waiting = sum(e.user == user and e.reservation != "None" and e.state == "Waiting" for e in live)
+            containers = [e.id for e in live if e.has_type("container")]
+            admission.admit(order, self._inventory, waiting, containers)
+            admission.check_names(order)
+            entry = _entry(order, core.now())
+            with self._store.transaction():
+                core.admit(entry)
+                if order.notices:
+                    core.event(entry, "ADM_RULES_MSG_OUT", "\n".join(order.notices))
+            self._stirred = True
+            self._changed.notify_all()
+            if order.reservation:
+                self._await_validation(entry)
+                if entry.state == "Error" and entry.stage != "kill":
+                    output = f"{order.output()}OAR_JOB_ID={entry.id}\n{_WAITING}"
+                    raise Refused(400, 10, f"{output}# Reservation not valid --> KO ({entry.message})\n")
+        job = self.job(entry.id)
+        assert job is not None
+        return job
+
+    def _await_validation(self, entry: Entry) -> None:
+        """Wait, as oarsub does, for the pass that accepts or refuses a reservation."""
+        while (entry.reservation == "toSchedule" and entry.state == "Waiting") or entry.state in _BETWEEN:
+            if self._stopping:
+                raise Refused(500, 11, "# Error: cannot connect to executor. Is OAR started?\n", "Oar server error")
+            if self._thread:
+                self._changed.wait(1.0)
+            else:
+                self.tick()
+                self._core.clock.sleep(STEP / 2)
+            entry = self._core.live.get(entry.id, entry)
 
     def job(self, number: int) -> Job | None:
-        raise Unready
+        """One job; None when there is none of that number."""
+        with self._reading:
+            found = read_entries(self._store.reader, "id = ?", (number,))
+            events = read_events(self._store.reader, [number])
+        return self._snapshot(found[0], events.get(number, ())) if found else None
 
     def jobs(self, query: Query) -> Listing:
-        raise Unready
+        """The jobs that pass a query, newest first."""
+        conditions: list[str] = []
+        values: list[object] = []
+        for column, value in (("user", query.user), ("name", query.name), ("project", query.project)):
+            if value is not None:
+                conditions.append(f"{column} = ?")
+                values.append(value)
+        if query.id is not None:
+            conditions.append("id = ?")
+            values.append(query.id)
+        if query.queue is not None:
+            conditions.append("queue = ?")
+            values.append(query.queue)
+        if query.states is not None:
+            conditions.append(f"state IN ({', '.join('?' for _ in query.states)})")
+            values += query.states
+        where = " AND ".join(conditions) or "1"
+        table = f"FROM jobs JOIN alternatives ON job = id WHERE {where}"
+        page = (-1 if query.limit is None else query.limit, query.offset)
+        with self._reading:
+            reader = self._store.reader
+            reader.execute("BEGIN")
+            try:
+                total = reader.execute(f"SELECT COUNT(*) {table}", values).fetchone()[0]
+                rows = reader.execute(
+                    f"SELECT id, number {table} ORDER BY id DESC, number LIMIT ? OFFSET ?",
+                    (*values, *page),
+                ).fetchall()
+                numbers = sorted({row[0] for row in rows})
+                entries = self._read(numbers)
+                events = read_events(reader, numbers)
+            finally:
+                reader.execute("COMMIT")
+        jobs = tuple(self._snapshot(entries[n], events.get(n, ()), alternative) for n, alternative in rows)
+        return Listing(jobs, total)
+
+    def _read(self, numbers: list[int]) -> dict[int, Entry]:
+        found: dict[int, Entry] = {}
+        for begin in range(0, len(numbers), 500):
+            part = tuple(numbers[begin : begin + 500])
+            where = f"id IN ({', '.join('?' for _ in part)})"
+            found |= {entry.id: entry for entry in read_entries(self._store.reader, where, part)}
+        return found
 
     def current(self) -> tuple[Job, ...]:
-        raise Unready
+        """Every job that is not over, with its resources and without its events: for the status of a site."""
+        marks = ", ".join("?" for _ in FINAL_STATES)
+        with self._reading:
+            entries = read_entries(self._store.reader, f"state NOT IN ({marks}) ORDER BY id", tuple(FINAL_STATES))
+        return tuple(self._snapshot(entry) for entry in entries)
+
+    def states(self, number: int) -> tuple[tuple[str, int], ...]:
+        """The states that a job went through, each with its time."""
+        query = "SELECT state, at FROM states WHERE job = ? ORDER BY rowid"
+        with self._reading:
+            return tuple(self._store.reader.execute(query, (number,)).fetchall())
 
     def delete(self, number: int, user: str) -> str:
-        raise Unready
+        """Ask for a job's end; oardel's text, or `Refused`."""
+        with self._changed:
+            entry = self._core.live.get(number) or self._store.entry(number)
+            if entry is None or user not in (entry.user, "root", "oar"):
+                raise _undeletable(number, 1, "You are not the right user.")
+            if self._store.is_fragged(number):
+                raise _undeletable(number, 6, "This job was already killed.")
+            with self._store.transaction():
+                self._core.frag(entry, user)
+            self._stirred = True
+            self._changed.notify_all()
+        registered = f"Deleting the job = {number} ...REGISTERED.\n"
+        return f"{registered}The job(s) [ {number} ] will be deleted in the near future.\n"
 
     def walltime(self, number: int) -> WalltimeStatus:
-        raise Unready
+        """What can be changed of a job's walltime, and what was; `Refused` (404) for no such job."""
+        with self._changed:
+            return walltimes.status(self._known(number))
 
     def change_walltime(
         self,
@@ -72,14 +280,113 @@ class Oar:
         whole: bool = False,
         timeout: int | None = None,
     ) -> str:
-        raise Unready
+        """Ask for another walltime (`+0:30:0`, `-0:10:0`, `2:0:0`); OAR's text, or `Refused`. timeout: seconds."""
+        with self._changed:
+            entry = self._known(number)
+            change = Change(0, force, delay_next_jobs, whole, -1 if timeout is None else timeout)
+            with self._store.transaction():
+                text = walltimes.request(self._core, entry, user, walltime, change)
+            self._stirred = True
+            self._changed.notify_all()
+            return text
+
+    def _known(self, number: int) -> Entry:
+        entry = self._core.live.get(number) or self._store.entry(number)
+        if entry is None:
+            raise Refused(404, 4, f"Could not find job {number}", "Not found")
+        return entry
 
     def resources(self) -> tuple[Resource, ...]:
-        raise Unready
+        """All resources of the site, by id, in their present states."""
+        with self._changed:
+            return tuple(self._inventory.by_id[i] for i in sorted(self._inventory.by_id))
 
     def set_state(self, address: str, state: NodeState) -> None:
-        raise Unready
+        """Change the state of a node and of its disks; jobs on a node that is set Dead or Absent are killed.
+
+        Raises `ValueError` for an unknown state, `KeyError` for an unknown address.
+        """
+        if state not in NODE_STATES:
+            raise ValueError(f"{state} is no state of a node: {', '.join(NODE_STATES)}")
+        with self._changed, self._store.transaction():
+            if address not in self._inventory.nodes:
+                raise KeyError(address)
+            mask = self._inventory.set_state(address, state)
+            self._store.set_node_state(address, state)
+            core = self._core
+            for entry in list(core.live.values()) if state in ("Dead", "Absent") else ():
+                hit = entry.state in HOLDING and entry.state != "Finishing" and entry.assigned & mask
+                if hit and not self._store.is_fragged(entry.id):
+                    core.frag(entry, "root")
+            core.wants_pass = True
+            self._stirred = True
+            self._changed.notify_all()
+
+    def _snapshot(self, entry: Entry, events: tuple[Event, ...] = (), alternative: int | None = None) -> Job:
+        shown = entry.alternative if alternative is None else alternative
+        return Job(
+            id=entry.id,
+            user=entry.user,
+            state=entry.state,
+            queue=entry.queue,
+            project=entry.project,
+            command=entry.command,
+            script=entry.script,
+            directory=entry.directory,
+            properties=entry.properties,
+            message=entry.message,
+            walltime=entry.alternatives[shown].walltime or 0,
+            submitted_at=entry.submitted_at,
+            name=entry.name,
+            types=entry.types,
+            started_at=entry.started_at,
+            stopped_at=entry.stopped_at,
+            scheduled_at=entry.scheduled_at,
+            exit_code=entry.exit_code,
+            reservation=entry.reservation,
+            requested_start=entry.requested_start,
+            wanted=admission.wanted(entry.alternatives),
+            initial_request=entry.initial_request,
+            events=events,
+            assigned=self._inventory.named(entry.assigned),
+            predicted=self._inventory.named(entry.predicted),
+            alternative=shown,
+            resubmits=entry.resubmits,
+        )
 
 
-class Unready(Exception):
-    """The engine's insides are still to come."""
+def _entry(order: admission.Order, now: int) -> Entry:
+    start = order.reservation.start if order.reservation else 0
+    first = order.alternatives[0].walltime or 0
+    mode = "R" if order.reservation else "B"
+    command, initial = order.command, order.initial_request
+    if order.script is not None:
+        suffix = "".join(random.choices(string.ascii_letters + string.digits + "_", k=5))  # noqa: S311 - a file name
+        command = f"./oarapi.subscript.{suffix}"
+        initial = f"{initial} {command}"
+    return Entry(
+        user=order.user,
+        queue=order.queue,
+        project=order.project,
+        types=tuple(order.types),
+        command=command,
+        directory=order.directory,
+        properties=order.properties,
+        message=estimate(order.resources, first, mode, order.name, order.queue, order.project, order.types),
+        submitted_at=now,
+        alternatives=order.alternatives,
+        name=order.name,
+        script=order.script,
+        initial_request=initial,
+        reservation="toSchedule" if order.reservation else "None",
+        requested_start=start,
+        started_at=start,
+    )
+
+
+def _undeletable(number: int, exit_code: int, reason: str) -> Refused:
+    text = (
+        f"Oardel command exited with status {exit_code << 8}: Deleting the job = {number} ...ERROR.\n"
+        f"Cannot frag {number} ; {reason}\n. (Command was: /usr/lib/oar/oardodo/oardodo oardel {number})."
+    )
+    return Refused(400, exit_code, text, "Oardel error")

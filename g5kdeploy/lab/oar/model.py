@@ -1,4 +1,4 @@
-"""What the scheduler speaks of: resources, jobs, events, refusals. Times are integer unix seconds, walltimes seconds."""
+"""What the scheduler speaks of: resources, jobs, events, refusals. Times are unix seconds, walltimes seconds."""
 
 from __future__ import annotations
 
@@ -49,10 +49,12 @@ class Job:
     id: int
     user: str
     state: str
-    """OAR's own spelling: Waiting, toAckReservation, toLaunch, Launching, Running, Finishing, Terminated, toError, Error."""
+    """As OAR spells it: Waiting, toAckReservation, toLaunch, Launching, Running, Finishing, Terminated,
+    toError, Error."""
     queue: str
     project: str
     command: str | None
+    """As oarstat shows it: `./oarapi.subscript.xxxxx` for a job that came as a `script`."""
     directory: str
     properties: str
     message: str
@@ -79,6 +81,8 @@ class Job:
     """The resources that it has or had."""
     predicted: tuple[Resource, ...] = ()
     """The resources that it is going to get at `scheduled_at`."""
+    script: str | None = None
+    """What was sent as `script`: this is to be run, where it is not None, and `command` otherwise."""
     alternative: int = 0
     resubmits: int = 0
     """The job that this one was resubmitted for, or 0."""

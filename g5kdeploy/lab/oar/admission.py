@@ -1,0 +1,288 @@
+"""What may be submitted, and what becomes of it on the way in: the checks of oarsub, then rules like Grid'5000's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from g5kdeploy.lab.oar import grammar, pgtext
+from g5kdeploy.lab.oar.grammar import Alternative, Group, Reservation
+from g5kdeploy.lab.oar.inventory import Inventory, choose
+from g5kdeploy.lab.oar.model import Refused
+from g5kdeploy.lab.oar.text import duration
+
+QUEUES = ("admin", "testing", "default", "production", "besteffort")
+"""By falling priority."""
+
+DEFAULT_WALLTIME = 3600
+MAX_RESERVATIONS = 2
+_TYPES = (
+    "deploy besteffort cosystem noop container inner timesharing placeholder allowed set_placeholder use_placeholder "
+    "idempotent exotic day night monitor allow_classic_ssh destructive origin state expire postpone deadline token "
+    "constraints autoresubmit"
+)
+TYPES = frozenset(_TYPES.split())
+_RULE = "[ADMISSION RULE] "
+_LATE = "# Error: please verify your job submission syntax.\n"
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "resource": ("resource", "resources"),
+    "property": ("property", "properties"),
+    "type": ("type",),
+    "name": ("name",),
+    "project": ("project",),
+    "queue": ("queue",),
+    "reservation": ("reservation",),
+    "directory": ("directory", "workdir"),
+    "notify": ("notify",),
+    "signal": ("signal",),
+    "checkpoint": ("checkpoint",),
+    "stdout": ("stdout",),
+    "stderr": ("stderr",),
+    "import-job-key-from-file": ("import-job-key-from-file",),
+    "anterior": ("anterior", "dependencies"),
+    "hold": ("hold",),
+}
+_KNOWN = {key: option for option, keys in _OPTIONS.items() for key in keys}
+
+
+@dataclass
+class Order:
+    """A submission on its way through the rules."""
+
+    user: str
+    alternatives: list[Alternative]
+    reservation: Reservation | None
+    types: list[str]
+    queue: str
+    project: str
+    name: str | None
+    properties: str
+    directory: str
+    command: str | None
+    script: str | None
+    initial_request: str
+    keyed: bool
+    """Whether a job key is to be imported."""
+    notices: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What oarsub prints to standard error on the way."""
+    resources: int = 0
+    """How many resources the first alternative would take."""
+
+    def has(self, name: str) -> bool:
+        return any(text.partition("=")[0] == name for text in self.types)
+
+    def output(self) -> str:
+        """What oarsub has printed to standard output so far."""
+        return "".join(f"{line}\n" for line in self.notices)
+
+    def refuse(self, exit_code: int, text: str, status: int = 400) -> Refused:
+        title = "Oar server error" if status == 500 else "Bad query"
+        return Refused(status, exit_code, "".join(self.warnings) + self.output() + text, title)
+
+
+def read(user: str, request: Mapping[str, object], now: float) -> Order:
+    """Read a request as oarsub reads its command line. Raises `Refused`."""
+    options, command, script = _options(request)
+    resources = _texts(options.get("resource")) or [grammar.DEFAULT_REQUEST]
+    alternatives = [grammar.parse(text) for text in resources]
+    asked = options.get("reservation")
+    reservation = None
+    warnings = []
+    if asked is not None:
+        reservation = grammar.parse_reservation(str(asked), now)
+        if reservation.end is not None:
+            span = reservation.end - reservation.start
+            warning = "# Warning: ignore reservation end date because walltime is set in resource description.\n"
+            warnings = [warning for a in alternatives if a.walltime is not None]
+            alternatives = [replace(a, walltime=span) if a.walltime is None else a for a in alternatives]
+    notify = options.get("notify")
+    if notify and not re.match(r"^\s*(\[.+\]\s*)?(mail|exec)\s*:", str(notify)):
+        raise Refused(500, 250, "# Error: bad syntax for the notify option\n", "Oar server error")
+    return Order(
+        user=user,
+        alternatives=alternatives,
+        reservation=reservation,
+        types=_texts(options.get("type")),
+        queue=str(options.get("queue") or "default"),
+        project=str(options.get("project") or "default"),
+        name=str(options["name"]) if options.get("name") not in (None, "") else None,
+        properties=str(options.get("property") or ""),
+        directory=str(options.get("directory") or f"/home/{user}"),
+        command=command,
+        script=script,
+        initial_request=_command_line(options, command),
+        keyed="import-job-key-from-file" in options,
+        warnings=warnings,
+    )
+
+
+def _options(request: Mapping[str, object]) -> tuple[dict[str, object], str | None, str | None]:
+    options: dict[str, object] = {}
+    script = request.get("script")
+    command = request.get("command") or request.get("script_path")
+    for key, value in request.items():
+        if key in ("script", "command", "script_path"):
+            continue
+        if key not in _KNOWN:
+            raise Refused(500, 1, f"Unknown option: {key}\n", "Oar server error")
+        if value is not None and (value != "" or key == "reservation"):
+            options[_KNOWN[key]] = value
+    if script is None and command is None and "reservation" not in options:
+        text = "A job must have a script, a command (script_path) or must be a reservation!"
+        raise Refused(400, 5, text, "Missing Required Field")
+    as_text = None if script is None else " ".join(_texts(script))
+    return options, None if command is None else " ".join(_texts(command)), as_text
+
+
+def _texts(value: object) -> list[str]:
+    if value is None or value == "":
+        return []
+    if isinstance(value, list | tuple):
+        return [str(item) for item in value]
+    return [str(value)]
+
+
+def _command_line(options: Mapping[str, object], command: str | None) -> str:
+    """The `initial_request` of a job from the REST API."""
+    words = ["oarsub"]
+    words += [f"--{name}={text}" for name in _OPTIONS for text in _texts(options.get(name))]
+    return " ".join([*words, *([command] if command else [])])
+
+
+def admit(order: Order, inventory: Inventory, reservations: int, containers: Iterable[int]) -> None:
+    """Apply the rules in their order, changing the order. Raises `Refused`.
+
+    reservations: how many accepted ones the user has waiting. containers: jobs that inner jobs may name.
+    """
+    for rule in (
+        _users,
+        _besteffort,
+        lambda o: _reservations(o, reservations),
+        _deploy,
+        lambda o: _inner(o, containers),
+    ):
+        rule(order)
+    for alternative in order.alternatives:
+        if alternative.walltime is None:
+            order.notices.append(f"# Set walltime to default ({DEFAULT_WALLTIME} s).")
+    order.alternatives = [
+        replace(a, walltime=DEFAULT_WALLTIME) if a.walltime is None else a for a in order.alternatives
+    ]
+    for text in order.types:
+        if text.partition("=")[0] not in TYPES:
+            raise order.refuse(254, f"{_RULE}Error: unknown job type: {text}\n\n")
+    _filter(order, inventory)
+    if order.queue == "production":
+        if order.reservation:
+            raise order.refuse(254, f"{_RULE}Error: a job cannot both be in queue production and be a reservation\n\n")
+        order.properties = _and(order.properties, "production = 'YES'")
+    if order.queue not in QUEUES:
+        raise order.refuse(248, f"# Error: queue '{order.queue}' does not exist\n", 500)
+    _count(order, inventory)
+    order.properties = _and(order.properties, "maintenance = 'NO'")
+
+
+def check_names(order: Order) -> None:
+    """What the job keys and the database refuse at the very end. Raises `Refused`."""
+    if order.keyed:
+        text = "# Error: you must set the --use-job-key (or -k) option in order to use other job key related options.\n"
+        raise order.refuse(8, text + _LATE)
+    for text in (order.name or "", order.project):
+        if "'" in text:
+            error = 'DBD::Pg::db do failed: ERROR:  syntax error at or near "'
+            raise order.refuse(8, f'{error}{text.partition(chr(39))[2]}" at /usr/lib/oar/OAR/IO.pm line 1989.\n{_LATE}')
+        if len(text) > 100:
+            error = "DBD::Pg::db do failed: ERROR:  value too long for type character varying(100)"
+            raise order.refuse(8, f"{error} at /usr/lib/oar/OAR/IO.pm line 1989.\n{_LATE}")
+
+
+def _users(order: Order) -> None:
+    if order.user in ("root", "oar"):
+        raise order.refuse(254, f"{_RULE}root and oar users are not allowed to submit jobs.\n\n")
+    if order.queue == "admin":
+        raise order.refuse(254, f"{_RULE}Only member of the group admin can submit jobs in the admin queue\n\n")
+
+
+def _besteffort(order: Order) -> None:
+    """The queue and the type go together."""
+    if order.has("besteffort"):
+        order.queue = "besteffort"
+    elif order.queue == "besteffort":
+        order.types.append("besteffort")
+    if not order.has("besteffort"):
+        return
+    if order.reservation:
+        raise order.refuse(254, f"{_RULE}Error: a job cannot both be of type besteffort and be a reservation.\n\n")
+    order.properties = _and(order.properties, "besteffort = 'YES'")
+
+
+def _reservations(order: Order, waiting: int) -> None:
+    if order.reservation and waiting >= MAX_RESERVATIONS:
+        text = f"Error: you cannot have more than {MAX_RESERVATIONS} waiting advance reservations."
+        raise order.refuse(254, f"{_RULE}{text}\n\n")
+
+
+def _deploy(order: Order) -> None:
+    """A deploy job gets whole nodes."""
+    if not order.has("deploy"):
+        return
+    for alternative in order.alternatives:
+        for group in alternative.groups:
+            for level, _ in group.levels:
+                if level in ("core", "cpu", "thread", "gpu", "resource_id"):
+                    raise order.refuse(254, f"{_RULE}'{level}' resource is not allowed with a deploy job\n\n")
+    order.properties = _and(order.properties, "deploy = 'YES'")
+
+
+def _inner(order: Order, containers: Iterable[int]) -> None:
+    for text in order.types:
+        key, _, value = text.partition("=")
+        if key == "inner" and not (value.isdigit() and int(value) in containers):
+            raise order.refuse(254, f"{_RULE}Error: inner job is requesting an invalid container id.\n\n")
+
+
+def _filter(order: Order, inventory: Inventory) -> None:
+    """Ask for compute resources where no type is named, and keep exotic hardware to those who ask for it."""
+    exotic = order.has("exotic")
+    clusters = sorted(
+        {str(r.properties.get("cluster")) for r in inventory.by_id.values() if r.properties.get("exotic") == "YES"}
+    )
+    if clusters and not exotic:
+        order.notices.append(f"# Filtering out exotic resources ({', '.join(clusters)}).")
+
+    def narrowed(group: Group) -> Group:
+        if re.search(r"\btype\b", group.filter):
+            return group
+        sql = f"(type = 'default') AND ({group.filter})" if group.filter else "type = 'default'"
+        return replace(group, filter=sql if exotic else f"({sql}) AND exotic = 'NO'")
+
+    order.alternatives = [replace(a, groups=tuple(map(narrowed, a.groups))) for a in order.alternatives]
+
+
+def _count(order: Order, inventory: Inventory) -> None:
+    """Every alternative must be possible on the site as it is; dead nodes do not count."""
+    for number, alternative in enumerate(order.alternatives):
+        taken = 0
+        for group in alternative.groups:
+            try:
+                tree = inventory.tree(group, order.properties)
+            except pgtext.BadFilter as error:
+                text = f"{error.text}# Bad resource request ({error.short})\n{_LATE}"
+                raise order.refuse(8, text) from error
+            got = choose(tree, inventory.everything & ~taken)
+            if not got:
+                raise order.refuse(8, f"# There are not enough resources for your request\n{_LATE}")
+            taken |= got
+        if number == 0:
+            order.resources = taken.bit_count()
+
+
+def _and(properties: str, condition: str) -> str:
+    return f"({properties}) AND {condition}" if properties else condition
+
+
+def wanted(alternatives: Iterable[Alternative]) -> str:
+    """The request after admission, as oarstat shows it."""
+    return "".join(f'-l "{"+".join(map(str, a.groups))},walltime={duration(a.walltime or 0)}" ' for a in alternatives)

@@ -1,0 +1,156 @@
+"""The scheduler's present: live jobs, resources, clock and hooks, and the few moves that all its parts make."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from g5kdeploy.base.clock import Clock
+from g5kdeploy.lab.oar.grammar import Alternative
+from g5kdeploy.lab.oar.inventory import Inventory
+from g5kdeploy.lab.oar.model import FINAL_STATES, Command, Hooks, Job
+from g5kdeploy.lab.oar.store import Entry, Store
+from g5kdeploy.lab.oar.text import estimate
+
+STEP = 0.2
+"""Seconds between two steps of a job's life, on the real site."""
+
+HOLDING = ("toLaunch", "Launching", "Running", "Finishing")
+"""States in which a job has its resources."""
+
+_log = logging.getLogger(__name__)
+
+
+class Core:
+    """What the parts of the scheduler share. Used under its owner's lock alone, `outcome` and its thread excepted."""
+
+    def __init__(
+        self, store: Store, inventory: Inventory, clock: Clock, pace: float, hooks: Hooks, frontend: str
+    ) -> None:
+        self.store = store
+        self.inventory = inventory
+        self.clock = clock
+        self.pace = pace
+        self.hooks = hooks
+        self.live: dict[int, Entry] = {}
+        self.commands: dict[int, Command] = {}
+        self.wants_pass = True
+        self.last_pass = 0.0
+        self.last_patrol = 0.0
+        self.threaded = False
+        self.frontend = frontend
+        self.wake: Callable[[], None] = lambda: None
+        self.snapshot: Callable[[Entry], Job]
+        self._outcomes: dict[tuple[int, str], Any] = {}
+        self._running: set[tuple[int, str]] = set()
+        self._guard = threading.Lock()
+        self.reload()
+
+    def reload(self) -> None:
+        """Take the live jobs from the store: at the start, and after a step that failed half-way."""
+        self.live = {entry.id: entry for entry in self.store.live()}
+
+    def wall(self) -> float:
+        return self.clock.wall()
+
+    def now(self) -> int:
+        return int(self.clock.wall())
+
+    def pause(self, seconds: float) -> float:
+        """The moment at which a pause that begins now is over."""
+        return self.clock.wall() + seconds / self.pace
+
+    def move(self, entry: Entry, state: str, *, due: float = 0.0) -> None:
+        """Bring a job into a state; its next step is due then."""
+        entry.state = state
+        entry.due = due
+        if state in FINAL_STATES:
+            entry.scheduled_at = None
+            entry.predicted = 0
+            self.live.pop(entry.id, None)
+            self.commands.pop(entry.id, None)
+            self.wants_pass = True
+        self.store.log_state(entry, self.now())
+        self.store.save(entry)
+
+    def event(self, entry: Entry, kind: str, description: str) -> None:
+        self.store.add_event(entry.id, kind, self.now(), description)
+
+    def frag(self, entry: Entry, user: str) -> None:
+        """Note that `user` asked for the end of a job; the next step of a live one is to end it."""
+        self.store.add_frag(entry.id, user, self.now())
+        self.event(entry, "FRAG_JOB_REQUEST", f"User {user} requested to frag the job {entry.id}")
+        if entry.state not in (*FINAL_STATES, "Finishing", "toError") and entry.stage != "suspect":
+            entry.stage = "kill"
+            entry.due = self.pause(STEP)
+            self.store.save(entry)
+
+    def resubmit(self, entry: Entry) -> Entry:
+        """A new job like this one, waiting."""
+        first = entry.alternatives[0]
+        again = Entry(
+            user=entry.user,
+            queue=entry.queue,
+            project=entry.project,
+            types=entry.types,
+            command=entry.command,
+            directory=entry.directory,
+            properties=entry.properties,
+            message=estimate(
+                entry.assigned.bit_count(),
+                first.walltime or 0,
+                "B",
+                entry.name,
+                entry.queue,
+                entry.project,
+                entry.types,
+            ),
+            submitted_at=self.now(),
+            alternatives=[replace(alternative) for alternative in entry.alternatives],
+            name=entry.name,
+            script=entry.script,
+            initial_request=entry.initial_request,
+            resubmits=entry.id,
+        )
+        self.admit(again)
+        return again
+
+    def admit(self, entry: Entry) -> None:
+        """Keep a new job among the live ones."""
+        self.store.add(entry)
+        self.live[entry.id] = entry
+        self.wants_pass = True
+
+    def trees_of(self, entry: Entry, alternative: Alternative) -> list[Any]:
+        """What an alternative asks for, as trees. Raises `pgtext.BadFilter`."""
+        return [self.inventory.tree(group, entry.properties) for group in alternative.groups]
+
+    def outcome(self, job: int, kind: str, work: Callable[[], Any]) -> Any | None:
+        """Do `work` beside the scheduling thread, once; None until it is done, then (error or None, value), once."""
+        key = (job, kind)
+        with self._guard:
+            if key in self._outcomes:
+                return self._outcomes.pop(key)
+            if key in self._running:
+                return None
+            self._running.add(key)
+        if self.threaded:
+            threading.Thread(target=self._do, args=(key, work), name=f"oar-{kind}-{job}", daemon=True).start()
+            return None
+        self._do(key, work)
+        with self._guard:
+            return self._outcomes.pop(key)
+
+    def _do(self, key: tuple[int, str], work: Callable[[], Any]) -> None:
+        try:
+            result: tuple[Exception | None, Any] = (None, work())
+        except Exception as error:  # noqa: BLE001 - whatever a hook raises ends its job, never the scheduler
+            _log.warning("job %d: %s failed: %s", key[0], key[1], error)
+            result = (error, None)
+        with self._guard:
+            self._running.discard(key)
+            self._outcomes[key] = result
+        self.wake()

@@ -1,0 +1,250 @@
+"""The site's resources as sets: filters in SQL, and the hierarchy cluster > host > core in which they are asked for.
+
+A set of resources is an int with bit `id` set for each: intersections over a whole site cost microseconds.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from g5kdeploy.lab.oar import pgtext
+from g5kdeploy.lab.oar.grammar import ALL, BEST, BESTHALF, Group
+from g5kdeploy.lab.oar.model import NodeState, Resource, Value
+
+Mask = int
+
+OWN_COLUMNS = (
+    "resource_id",
+    "type",
+    "network_address",
+    "state",
+    "host",
+    "maintenance",
+    "exotic",
+    "deploy",
+    "besteffort",
+)
+_ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Resources grouped by one level: `count` of `branches` are wanted; a tree without branches is wanted whole."""
+
+    mask: Mask
+    least: int
+    """No fewer resources than this can do: most that is not free is seen by counting bits."""
+    count: int = ALL
+    branches: tuple[Tree, ...] = ()
+
+
+def bits(mask: Mask) -> Iterator[int]:
+    """The ids in a set, ascending."""
+    digits = bin(mask)[:1:-1]
+    at = digits.find("1")
+    while at >= 0:
+        yield at
+        at = digits.find("1", at + 1)
+
+
+def mask_of(ids: Iterable[int]) -> Mask:
+    """The set of these ids."""
+    return functools.reduce(operator.or_, (1 << i for i in ids), 0)
+
+
+def choose(tree: Tree, free: Mask) -> Mask:
+    """The first resources in order that satisfy the tree within `free`; 0 when there are not enough."""
+    have = tree.mask & free
+    if not tree.branches:
+        return tree.mask if have and have == tree.mask else 0
+    if tree.count == 0 or have.bit_count() < tree.least:
+        return 0
+    taken, found = 0, 0
+    for branch in tree.branches:
+        if got := choose(branch, have):
+            taken |= got
+            found += 1
+            if found == tree.count:
+                return taken
+        elif tree.count == ALL:
+            return 0
+    return taken if tree.count in (ALL, BEST) or (tree.count == BESTHALF and found) else 0
+
+
+def choose_all(trees: Iterable[Tree], free: Mask) -> Mask:
+    """Resources for every group of a request, none of them twice; 0 when one of them cannot be had."""
+    taken = 0
+    for tree in trees:
+        got = choose(tree, free & ~taken)
+        if not got:
+            return 0
+        taken |= got
+    return taken
+
+
+class Inventory:
+    """Resources, their states and their properties. Not thread-safe; its owner locks."""
+
+    def __init__(self, resources: Iterable[Resource], states: Mapping[str, NodeState]) -> None:
+        """states: of the nodes, by address, where they differ from what `resources` say."""
+        self.by_id = {r.id: replace(r, state=states.get(r.address, r.state)) for r in resources}
+        self._database = sqlite3.connect(":memory:", check_same_thread=False)
+        self.columns = self._fill()
+        self._database.set_authorizer(_only_reading)
+        self._trees: dict[tuple[Group, str], Tree] = {}
+        self._named: dict[Mask, tuple[Resource, ...]] = {}
+        self._sort()
+
+    def _fill(self) -> frozenset[str]:
+        """Load the properties into a table: the kinds of comparison are then the database's business."""
+        names = dict.fromkeys(OWN_COLUMNS)
+        for resource in self.by_id.values():
+            names.update(dict.fromkeys(name.lower() for name in resource.properties))
+        rows = [_row(resource) for resource in self.by_id.values()]
+        kinds = {name: _kind(row.get(name) for row in rows) for name in names}
+        self._database.create_function("regexp", 2, lambda pattern, text: bool(re.search(pattern, str(text))))
+        self._database.execute("PRAGMA case_sensitive_like = ON")
+        columns = ", ".join(f'"{name}" {kind}' for name, kind in kinds.items())
+        self._database.execute(f"CREATE TABLE resources ({columns})")
+        places = ", ".join("?" for _ in names)
+        insert = f"INSERT INTO resources VALUES ({places})"  # noqa: S608 - names of columns, not from users
+        self._database.executemany(insert, [[row.get(name) for name in names] for row in rows])
+        self._database.commit()
+        return frozenset(names)
+
+    def _sort(self) -> None:
+        """Recompute the sets by state."""
+        by_state: dict[str, Mask] = {}
+        self.nodes: dict[str, Mask] = {}
+        for number, resource in self.by_id.items():
+            by_state[resource.state] = by_state.get(resource.state, 0) | 1 << number
+            if resource.address:
+                self.nodes[resource.address] = self.nodes.get(resource.address, 0) | 1 << number
+        self.alive = by_state.get("Alive", 0)
+        self.usable = self.alive | by_state.get("Standby", 0)
+        self.dead = by_state.get("Dead", 0)
+        self.everything = mask_of(self.by_id)
+        self._named.clear()
+
+    def set_state(self, address: str, state: NodeState) -> Mask:
+        """Change the state of all resources at an address; the set of them."""
+        mask = self.nodes.get(address, 0)
+        for number in bits(mask):
+            self.by_id[number] = replace(self.by_id[number], state=state)
+        self._database.set_authorizer(None)
+        self._database.execute("UPDATE resources SET state = ? WHERE network_address = ?", (state, address))
+        self._database.commit()
+        self._database.set_authorizer(_only_reading)
+        self._trees.clear()
+        self._sort()
+        return mask
+
+    def named(self, mask: Mask) -> tuple[Resource, ...]:
+        """The resources of a set, by id; one that the site no longer has is left out."""
+        if mask not in self._named:
+            self._named[mask] = tuple(self.by_id[i] for i in bits(mask) if i in self.by_id)
+        return self._named[mask]
+
+    def tree(self, group: Group, properties: str) -> Tree:
+        """What a group asks for among the resources that are not dead. Raises `pgtext.BadFilter`."""
+        key = (group, properties)
+        if key not in self._trees:
+            rows = self._select(group, properties)
+            living = [row for row in rows if not self.dead >> int(row[-1] or 0) & 1]
+            self._trees[key] = _grow(living, [count for _, count in group.levels], 0)
+        return self._trees[key]
+
+    def _select(self, group: Group, properties: str) -> list[tuple[Value, ...]]:
+        """(level value, ..., resource id) of each resource that passes the filters, by id."""
+        levels = [name for name, _ in group.levels]
+        if levels[-1] != "resource_id":
+            levels.append("resource_id")
+        filters = [part for part in (group.filter, properties) if part]
+        where = " AND ".join(f"{name} IS NOT NULL" for name in levels)
+        if filters:
+            both = " AND ".join(f"({part})" for part in filters) if len(filters) > 1 else filters[0]
+            where += f" AND ( {both} )"
+        query = f"SELECT {','.join(levels)}\nFROM resources\nWHERE\n   {where} AND\n   '1'\n"
+        for level in levels:
+            if level.lower() not in self.columns:
+                raise pgtext.BadFilter(f'column "{level.lower()}" does not exist', query, query.index(level))
+        start = query.index("WHERE\n") + 6
+        try:
+            self._prepare(_dialect(query))
+        except sqlite3.Error as error:
+            if str(error).startswith(("near ", "incomplete input", "unrecognized token")):
+                raise pgtext.bad_token(query, self._prepare) from error
+            if not str(error).startswith("no such column"):
+                raise pgtext.BadFilter(str(error), query, None) from error
+        if unknown := pgtext.unknown_column(query, start, self.columns):
+            raise pgtext.BadFilter(f'column "{unknown[0]}" does not exist', query, unknown[1])
+        try:
+            return self._database.execute(f"{_dialect(query)} ORDER BY resource_id").fetchall()
+        except sqlite3.Error as error:
+            raise pgtext.BadFilter(str(error), query, None) from error
+
+    def _prepare(self, query: str) -> None:
+        self._database.execute(f"EXPLAIN {query}")
+
+
+def _only_reading(action: int, *_: str | None) -> int:
+    """Filters come from users: they may look, and nothing else."""
+    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+
+
+def _dialect(query: str) -> str:
+    """PostgreSQL's `~` is this database's REGEXP; strings are left alone."""
+    pieces = re.split(r"('(?:[^']|'')*')", query)
+    pieces[::2] = [re.sub(r"!~", " NOT REGEXP ", piece) for piece in pieces[::2]]
+    pieces[::2] = [re.sub(r"~", " REGEXP ", piece) for piece in pieces[::2]]
+    return "".join(pieces)
+
+
+def _row(resource: Resource) -> dict[str, Value]:
+    own: dict[str, Value] = {
+        "host": resource.address or None,
+        "maintenance": "NO",
+        "exotic": "NO",
+        "deploy": "YES",
+        "besteffort": "YES",
+    }
+    given = {name.lower(): value for name, value in resource.properties.items()}
+    fixed: dict[str, Value] = {
+        "resource_id": resource.id,
+        "type": resource.type,
+        "network_address": resource.address,
+        "state": resource.state,
+    }
+    return own | given | fixed
+
+
+def _kind(values: Iterable[Value]) -> str:
+    kinds = {type(value) for value in values if value is not None}
+    return "INTEGER" if kinds and kinds <= {int, bool} else "TEXT"
+
+
+def _grow(rows: list[tuple[Value, ...]], wanted: list[int], level: int) -> Tree:
+    """Group rows by their value at this level, in the order of the first id; drop branches that can never do."""
+    mask = mask_of(int(row[-1] or 0) for row in rows)
+    if level == len(wanted):
+        return Tree(mask, mask.bit_count())
+    groups: dict[Value, list[tuple[Value, ...]]] = {}
+    for row in rows:
+        groups.setdefault(row[level], []).append(row)
+    branches = tuple(
+        branch
+        for branch in (_grow(group, wanted, level + 1) for group in groups.values())
+        if choose(branch, branch.mask)
+    )
+    if not branches:
+        return Tree(0, 1)
+    count = wanted[level]
+    least = sorted(branch.least for branch in branches)
+    least = least if count == ALL else least[: count if count > 0 else 1]
+    whole = functools.reduce(operator.or_, (branch.mask for branch in branches))
+    return Tree(whole, sum(least), count, branches)

@@ -1,0 +1,243 @@
+"""The life of a job from launch to end: one function a state, each doing the step that is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from g5kdeploy.lab.oar.commands import play
+from g5kdeploy.lab.oar.core import STEP, Core
+from g5kdeploy.lab.oar.model import Command, DirectoryMissing, Job
+from g5kdeploy.lab.oar.store import Entry
+
+PATROL = 10.0
+"""Seconds between two looks for jobs that are past their walltime."""
+
+KILL = 1.0
+"""Seconds that the end of a killed job takes."""
+
+SUSPECT = "One or several nodes are not responding correctly"
+
+
+def step(core: Core) -> bool:
+    """Do what is due now for every live job; whether anything was."""
+    moved = False
+    wall = core.wall()
+    for entry in list(core.live.values()):
+        due = entry.due <= wall if entry.due else entry.state in _WATCHED
+        if due and _STEPS[entry.state](core, entry):
+            moved = True
+    return moved
+
+
+def patrol(core: Core) -> bool:
+    """End the jobs whose walltime is over, every `PATROL` seconds."""
+    if core.wall() < core.last_patrol + PATROL / core.pace:
+        return False
+    core.last_patrol = core.wall()
+    now = core.now()
+    for entry in list(core.live.values()):
+        over = entry.state == "Running" and now > entry.started_at + entry.walltime
+        if over and not core.store.is_fragged(entry.id):
+            core.frag(entry, "root")
+            span = f"start: {entry.started_at} + walltime:{entry.walltime} > current time: {now}"
+            core.event(entry, "WALLTIME", f"Job [{entry.id}] reached its walltime ({span})")
+            _kill_running(core, entry)
+    return True
+
+
+def _waiting(core: Core, entry: Entry) -> bool:
+    """A job that waits has nothing due but its end."""
+    if entry.stage != "kill":
+        return False
+    entry.message = "Job killed by Leon directly"
+    entry.stopped_at = entry.started_at
+    core.move(entry, "Error")
+    return True
+
+
+def _acknowledged(core: Core, entry: Entry) -> bool:
+    core.move(entry, "Waiting", due=entry.due if entry.stage == "kill" else 0.0)
+    core.wants_pass = True
+    return True
+
+
+def _refused(core: Core, entry: Entry) -> bool:
+    core.move(entry, "Error")
+    return True
+
+
+def _to_launch(core: Core, entry: Entry) -> bool:
+    if entry.stage == "kill":
+        return _abandon(core, entry)
+    core.move(entry, "Launching")
+    return True
+
+
+def _abandon(core: Core, entry: Entry) -> bool:
+    """End a job that never ran."""
+    core.event(entry, "SEND_KILL_JOB", _kill_text(core, entry))
+    _finish(core, entry, "Error")
+    return True
+
+
+def _launching(core: Core, entry: Entry) -> bool:
+    if entry.stage == "suspect":
+        return _resubmit_suspected(core, entry)
+    job = core.snapshot(entry)
+    result = core.outcome(entry.id, "launch", lambda: tuple(core.hooks.on_launch(job) or ()))
+    if result is None:
+        return False
+    error, silent = result
+    if entry.stage == "kill":
+        return _abandon(core, entry)
+    checked = not any(entry.has_type(name) for name in ("deploy", "cosystem", "noop"))
+    if error is not None or (silent and checked):
+        _suspect(core, entry, silent or job.nodes)
+        return True
+    core.move(entry, "Running")
+    return True
+
+
+def _suspect(core: Core, entry: Entry, addresses: tuple[str, ...]) -> None:
+    entry.message = SUSPECT
+    text = f"[bipbip] OAR suspects nodes for the job {entry.id}: {' '.join(addresses)}"
+    core.event(entry, "PING_CHECKER_NODE_SUSPECTED", text)
+    for address in addresses:
+        core.inventory.set_state(address, "Suspected")
+        core.store.set_node_state(address, "Suspected")
+    entry.stage = "suspect"
+    entry.due = core.pause(STEP)
+    core.store.save(entry)
+
+
+def _resubmit_suspected(core: Core, entry: Entry) -> bool:
+    entry.stopped_at = core.now()
+    if entry.reservation == "None":
+        new = core.resubmit(entry)
+        text = f"[NodeChangeState] Resubmiting job {entry.id} => {new.id}) (due to event PING_CHECKER_NODE_SUSPECTED)\n"
+        core.event(entry, "RESUBMIT_JOB_AUTOMATICALLY", text)
+    core.move(entry, "Error")
+    return True
+
+
+def _running(core: Core, entry: Entry) -> bool:
+    if entry.stage == "kill":
+        _kill_running(core, entry)
+        return True
+    if not entry.has_type("noop") and not _has_command(core, entry):
+        return entry.state != "Running"
+    command = core.commands.get(entry.id)
+    status = command.poll() if command else None
+    if entry.stage == "killed":
+        if command is None or status is not None:
+            _finish(core, entry, "Error")
+            return True
+        entry.due = core.pause(STEP)
+        return False
+    if status is None:
+        return False
+    entry.exit_code = status
+    _finish(core, entry, "Terminated")
+    return True
+
+
+def _has_command(core: Core, entry: Entry) -> bool:
+    """Start the command, or find it again after a restart; False while that goes on, or when it ended the job."""
+    if entry.id in core.commands:
+        return True
+    again = entry.stage == "begun"
+    result = core.outcome(entry.id, "command", _starter(core, core.snapshot(entry), again or entry.stage == "killed"))
+    if result is None:
+        return False
+    error, command = result
+    if error is not None:
+        _finish(core, entry, "Error")
+        if isinstance(error, DirectoryMissing):
+            where = f"the working directory {entry.directory} of the job on node {_first_host(core, entry)}"
+            core.event(entry, "WORKING_DIRECTORY", f"[bipbip {entry.id}] Cannot go into {where}")
+        return False
+    core.commands[entry.id] = command
+    if entry.stage == "killed":  # killed by a process that is gone, perhaps before it could say so
+        command.kill()
+    if not entry.stage:
+        entry.stage = "begun"
+        core.store.save(entry)
+    return True
+
+
+def _starter(core: Core, job: Job, again: bool) -> Callable[[], Command]:
+    if core.hooks.run_command is None:
+        return partial(play, job, again, core.clock)
+    return partial(core.hooks.run_command, job, again)
+
+
+def _kill_running(core: Core, entry: Entry) -> None:
+    if entry.has_type("noop"):
+        entry.message = "NOOP job killed by Leon"
+        _finish(core, entry, "Terminated", quiet=True)
+        return
+    core.event(entry, "SEND_KILL_JOB", _kill_text(core, entry))
+    if command := core.commands.get(entry.id):
+        command.kill()
+    entry.stage = "killed"
+    entry.due = core.pause(KILL)
+    core.store.save(entry)
+
+
+def _kill_text(core: Core, entry: Entry) -> str:
+    return f"[Leon] Send the kill TERM signal to oarexec on {_first_host(core, entry)} for job {entry.id}"
+
+
+def _first_host(core: Core, entry: Entry) -> str:
+    """Where the job's command runs: on its first node, or on the frontend."""
+    if entry.has_type("deploy") or entry.has_type("cosystem"):
+        return core.frontend
+    return next((r.address for r in core.inventory.named(entry.assigned) if r.address), core.frontend)
+
+
+def _finish(core: Core, entry: Entry, final: str, *, quiet: bool = False) -> None:
+    """Begin the end: the nodes are brought back, then the job comes into its final state."""
+    entry.stopped_at = core.now()
+    kind = "SWITCH_INTO_TERMINATE_STATE" if final == "Terminated" else "SWITCH_INTO_ERROR_STATE"
+    if not quiet:
+        core.event(entry, kind, f"[bipbip {entry.id}] Ask to change the job state")
+    entry.stage = final
+    core.move(entry, "Finishing", due=core.pause(STEP))
+
+
+def _finishing(core: Core, entry: Entry) -> bool:
+    job = core.snapshot(entry)
+    result = core.outcome(entry.id, "end", lambda: core.hooks.on_end(job))
+    if result is None:
+        entry.due = 0.0
+        return False
+    if result[0] is not None:
+        for address in job.nodes:
+            core.inventory.set_state(address, "Suspected")
+            core.store.set_node_state(address, "Suspected")
+    if entry.has_type("besteffort"):
+        if entry.has_type("idempotent") and core.store.has_event(entry.id, "BESTEFFORT_KILL"):
+            new = core.resubmit(entry)
+            why = f"the job {entry.id} is a besteffort and idempotent job so we resubmit it (new id = {new.id})"
+            core.event(entry, "RESUBMIT_JOB_AUTOMATICALLY", f"[bipbip {entry.id}] {why}")
+        core.event(entry, "SCHEDULER_PRIORITY_UPDATED_STOP", priority_text(entry))
+    core.move(entry, entry.stage)
+    return True
+
+
+def priority_text(entry: Entry) -> str:
+    """What is said when a besteffort job starts or ends."""
+    return f"Scheduler priority for job {entry.id} updated (network_address/resource_id)"
+
+
+_STEPS: dict[str, Callable[[Core, Entry], bool]] = {
+    "Waiting": _waiting,
+    "toAckReservation": _acknowledged,
+    "toError": _refused,
+    "toLaunch": _to_launch,
+    "Launching": _launching,
+    "Running": _running,
+    "Finishing": _finishing,
+}
+_WATCHED = ("Launching", "Running", "Finishing")
