@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+TESTBEDS = ("lab", "grid5000")
 FORMATS = ("table", "wide", "json", "jsonl", "yaml", "csv", "name")
 
 experiment_argument = click.argument(
@@ -30,7 +31,7 @@ progress_option = click.option(
 """Parameter `progress: str`, for `Screen.renderer`."""
 
 testbed_option = click.option(
-    "--testbed", type=click.Choice(("lab", "grid5000")), default=None, help="Which testbed; never guessed."
+    "--testbed", type=click.Choice(TESTBEDS), default=None, help="Which testbed; never guessed."
 )
 """Parameter `testbed: str | None`."""
 

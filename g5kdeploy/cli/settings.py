@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from g5kdeploy.base import folders
+from g5kdeploy.cli.options import FORMATS, TESTBEDS
+from g5kdeploy.events.failure import InvalidUse
 
 if TYPE_CHECKING:
     from g5kdeploy.experiment import Experiment
@@ -44,6 +46,7 @@ SETTINGS = (
     Setting("runs", "", None, "the folder of the runs; default: runs/ beside the experiment file"),
     Setting("output", "", "table", "how answers are printed"),
 )
+ALLOWED = {"output": FORMATS, "testbed": TESTBEDS}
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
@@ -104,8 +107,12 @@ def experiment_of(path: Path, **flags: Any) -> Experiment:
 
 
 def get(name: str, flag: Any = None) -> Any:
-    """The value of a setting for a command that has no experiment file."""
-    return resolve({name: flag})[name].value
+    """The value of a setting for a command that has no experiment file; `InvalidUse` when it is none that can be."""
+    value = resolve({name: flag})[name]
+    allowed = ALLOWED.get(name)
+    if allowed and value.value is not None and value.value not in allowed:
+        raise InvalidUse(f"{value.origin}: `{value.value}` is no {name}", hint=f"one of {', '.join(allowed)}")
+    return value.value
 
 
 def resolve(flags: Mapping[str, Any], experiment: Path | None = None) -> dict[str, Value]:
