@@ -1,6 +1,7 @@
 """What comes back: metrics, logs, files, the site's own measurements."""
 
 from g5kdeploy.collect.fetch import Files, fetch_console, fetch_files, fetch_journal
+from g5kdeploy.collect.samples import write_parquet
 from g5kdeploy.collect.scrape import (
     Fetched,
     Scraper,
@@ -8,7 +9,6 @@ from g5kdeploy.collect.scrape import (
     scrape_now,
     start_scraper,
     stop_scraper,
-    write_parquet,
 )
 from g5kdeploy.collect.workload import Outcome, Workload, WorkloadResult, follow, start_workload, stop_workload
 

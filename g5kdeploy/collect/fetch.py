@@ -1,7 +1,13 @@
-"""What else comes back from a node: its journal, its console, files asked for."""
+"""What else comes back from a node: its journal, its kernel's messages, files asked for."""
 
 from __future__ import annotations
 
+import gzip
+import re
+import shlex
+import shutil
+import tarfile
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +27,93 @@ class Files:
     bytes: int
 
 
+# The list goes to tar's stdin, so that neither its length nor its spaces matter. tar's status 1 means that a file
+# changed while it was read: a log that is still written to does so.
+_PACK = """\
+cd /
+for p in {patterns}; do if [ -e "$p" ] || [ -L "$p" ]; then printf '%s\\0' "${{p#/}}"; fi; done |
+  tar -c --null --verbatim-files-from --files-from=- --ignore-failed-read --format=pax --warning=no-all -f -
+s=$?; [ $s -le 1 ] || exit $s
+"""
+_LOOK = """\
+cd /
+for p in {patterns}; do
+  if [ ! -e "$p" ]; then echo "{number} nothing there"; elif [ ! -r "$p" ]; then echo "{number} not readable"; fi
+  break
+done
+"""
+
+
 def fetch_files(remote: Remote, paths: Sequence[str], to: Path, deadline: Deadline, limit: int = LIMIT) -> Files:
-    """Bring files and folders (shell patterns allowed) into `to`, under their own paths without the leading slash."""
-    raise ConnectionError
+    """Bring files and folders (shell patterns allowed) into `to`, under their own paths without the leading slash.
+
+    Links that lead out of `to` and device files do not come. Raises `Overflow` above `limit` bytes.
+    """
+    patterns = [_pattern(path) for path in paths]
+    if not patterns:
+        return Files((), {}, 0)
+    looks = "".join(_LOOK.format(patterns=pattern, number=number) for number, pattern in enumerate(patterns))
+    said = (line.partition(" ") for line in remote.run(looks, deadline).stdout.splitlines())
+    missing = {paths[int(number)]: why for number, _, why in said}
+    to.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=to) as aside:
+        archive, tree = Path(aside, "files.tar"), Path(aside, "tree")
+        size = remote.stream(_PACK.format(patterns=" ".join(patterns)), archive, deadline, limit)
+        tree.mkdir()
+        came = _unpack(archive, tree, missing)
+        for name in came:
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).replace(to / name)
+    return Files(tuple(came), missing, size)
+
+
+def _unpack(archive: Path, tree: Path, missing: dict[str, str]) -> list[str]:
+    """Unpack regular files and harmless links; what is refused goes into `missing`."""
+    came = []
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.isdir():
+                continue
+            try:
+                tar.extract(member, tree, filter="data")
+            except (tarfile.TarError, OSError) as error:
+                missing[f"/{member.name}"] = str(error)
+                continue
+            came.append(member.name)
+    return came
+
+
+def _pattern(path: str) -> str:
+    """A path for the shell: everything quoted but the characters of patterns."""
+    absolute = path if path.startswith("/") else f"/{path}"
+    parts = re.split(r"([*?\[\]!-])", absolute)
+    return "".join(part if index % 2 else (shlex.quote(part) if part else "") for index, part in enumerate(parts))
 
 
 def fetch_journal(remote: Remote, to: Path, deadline: Deadline, form: str = "export", limit: int = LIMIT) -> int:
     """This boot's journal, gzip'ed (`to` ends in .gz), in journalctl's `export` or `json` form; bytes written."""
-    raise ConnectionError
+    return _packed(remote, f"journalctl --boot --no-pager --quiet --output={shlex.quote(form)}", to, deadline, limit)
 
 
 def fetch_console(remote: Remote, to: Path, deadline: Deadline, limit: int = LIMIT) -> int:
-    """The kernel's and early user space's messages of this boot, as the node itself kept them; bytes written."""
-    raise ConnectionError
+    """The kernel's messages of this boot as the node itself kept them, gzip'ed when `to` ends in .gz; bytes written.
+
+    The power-on console of a machine that does not answer is the testbed's to give, not the node's.
+    """
+    command = "journalctl --boot --dmesg --no-pager --quiet --output=short-monotonic 2>/dev/null || dmesg"
+    return _packed(remote, command, to, deadline, limit)
+
+
+def _packed(remote: Remote, command: str, to: Path, deadline: Deadline, limit: int) -> int:
+    """A command's output in a file, packed here: a node under test has better things to do."""
+    if to.suffix != ".gz":
+        return remote.stream(command, to, deadline, limit)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=to.parent) as aside:
+        plain, packed = Path(aside, "plain"), Path(aside, "packed")
+        remote.stream(command, plain, deadline, limit)
+        with plain.open("rb") as source, gzip.open(packed, "wb") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
+        size = packed.stat().st_size
+        packed.replace(to)
+    return size

@@ -1,25 +1,64 @@
-"""Samples from exporters: a scraper detached on a node, its closed segments fetched, verified and made into Parquet."""
+"""Samples from exporters: a scraper detached on a node, and its closed segments fetched from there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import secrets
+import shlex
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from g5kdeploy.base import files
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.node import Remote
+from g5kdeploy.collect import units
+from g5kdeploy.events.failure import Failure, InvalidUse
+from g5kdeploy.node import Remote, RemoteFailed
+
+_BATCH = 8 << 20  # bytes of segments that travel at once
+_TARGET = re.compile(r"[A-Za-z0-9._:-]+")
+
+
+class ScraperGone(Failure):
+    """The scraper does not run, or does not answer."""
+
+
+class Damaged(Failure):
+    """A segment did not arrive as it was written."""
 
 
 @dataclass(frozen=True)
 class Scraper:
     """What is scraped: node name → URL as seen from the scraping node ("http://127.0.0.1:9435/metrics").
 
-    `interval` in seconds. `name` identifies it on its node: the same name is the same scraper.
+    `interval` in seconds. `name` identifies it on its node: the same name is the same scraper. `base` is the folder
+    on the node that has a folder for each unit.
     """
 
     name: str
     targets: Mapping[str, str]
     interval: float = 1.0
+    base: str = units.BASE
+
+    @property
+    def unit(self) -> units.Unit:
+        """The transient unit that it is on its node."""
+        for node, url in self.targets.items():
+            if not _TARGET.fullmatch(node) or not url.startswith("http://"):
+                raise InvalidUse(f"`{node}={url}` cannot be scraped", cause="wanted: a node's name, an http:// URL")
+        words = " ".join(shlex.quote(f"{node}={url}") for node, url in self.targets.items())
+        folder = f"{self.base}/{self.name}"
+        find = 'python=$(command -v python3 || echo /run/current-system/sw/bin/python3)\nexec "$python"'
+        return units.Unit(
+            name=self.name,
+            program=f"{find} -I {folder}/scraper.py {folder} {self.interval:g} {words}\n",
+            argv=("/bin/sh", "{folder}/program"),
+            slice="g5kdeploy-collect",
+            properties=("Restart=on-failure", "RestartSec=1", "StartLimitIntervalSec=0"),
+            files={"scraper.py": program()},
+            base=self.base,
+        )
 
 
 @dataclass(frozen=True)
@@ -31,35 +70,114 @@ class Fetched:
     segments: int
 
 
+def program() -> str:
+    """The text of the program that runs on the node."""
+    return Path(__file__).with_name("scraper_program.py").read_text()
+
+
 def start_scraper(remote: Remote, scraper: Scraper, deadline: Deadline) -> bool:
     """Start it detached; True when it was started now, False when it runs already."""
-    raise ConnectionError
+    return units.start(remote, scraper.unit, deadline) == units.STARTED
+
+
+# The write waits for the scraper to open its end; a scraper that is gone never does.
+_SCRAPE_NOW = """\
+cd {folder} 2>/dev/null || exit 4
+[ -p control ] || mkfifo control 2>/dev/null || [ -p control ] || exit 4
+timeout {seconds} sh -c 'echo {token} > control' || exit 4
+i=0
+while [ ! -e done/{token} ]; do
+  i=$((i + 1)); [ $i -le {rounds} ] || exit 5
+  sleep 0.1
+done
+cat done/{token}; rm -f done/{token}
+"""
 
 
 def scrape_now(remote: Remote, scraper: Scraper, deadline: Deadline) -> dict[str, str]:
     """One scrape of every target, begun after this call and safely in a closed segment when it returns.
 
     Called before a workload starts and after it ended, it makes the difference of a counter exact.
-    Returns per target "" or what went wrong.
+    Returns per target "" or what went wrong. Raises `ScraperGone`.
     """
-    raise ConnectionError
+    seconds = max(1, int(min(30.0, deadline.remaining())))
+    script = _SCRAPE_NOW.format(
+        folder=shlex.quote(scraper.unit.folder),
+        seconds=seconds,
+        rounds=seconds * 10,
+        token=secrets.token_hex(8),
+    )
+    result = remote.run(script, deadline, check=False)
+    if result.status != 0:
+        said = remote.run(f"tail -n 3 {shlex.quote(scraper.unit.folder)}/stderr", deadline, check=False).stdout.strip()
+        raise ScraperGone(
+            f"the scraper on {remote.name} {'does not run' if result.status == 4 else 'does not answer'}",
+            cause=said or result.stderr.strip(),
+            hint=f"g5kdeploy ssh {remote.name}, then: systemctl status {scraper.unit.unit}",
+        )
+    answers = (line.partition(" ") for line in result.stdout.splitlines())
+    return {node: error for node, _, error in answers}
 
 
 def stop_scraper(remote: Remote, scraper: Scraper, deadline: Deadline) -> None:
     """Stop it; its last segment is closed first."""
-    raise ConnectionError
+    units.stop(remote, scraper.unit, deadline)
 
 
 def fetch_samples(remote: Remote, scraper: Scraper, folder: Path, deadline: Deadline) -> Fetched:
     """Bring the segments that are not in `folder` yet, verified; call it as often as wanted."""
-    raise ConnectionError
+    folder.mkdir(parents=True, exist_ok=True)
+    there = f"{scraper.unit.folder}/segments"
+    # One `wc` for all of them; the directory may be empty, or not made yet.
+    listed = remote.run(f"cd {shlex.quote(there)} 2>/dev/null && wc -c *.gz 2>/dev/null; true", deadline).stdout
+    sizes = {name: int(size) for size, name in _words(listed) if name.endswith(".gz") and "/" not in name}
+    wanted = [(name, sizes[name]) for name in sorted(sizes) if not (folder / name).exists()]
+    total = 0
+    for batch in _batches(wanted):
+        total += sum(size for _, size in batch)
+        _bring(remote, there, batch, folder, deadline)
+    return Fetched(len(wanted), total, len(list(folder.glob("*.gz"))))
 
 
-def write_parquet(segments: Path, to: Path) -> int:
-    """All segments of a folder as one Parquet file, written aside and renamed; the number of samples.
+def _words(text: str) -> list[list[str]]:
+    return [words for line in text.splitlines() if len(words := line.split()) == 2 and words[0].isdigit()]
 
-    Columns: time (timestamp[us, UTC], when the scrape began), node (string), metric (string: the sample's name, with
-    _total, _bucket, ...), labels (string: JSON object with sorted keys), value (float64). Each scrape adds Prometheus's
-    own `up` and `scrape_duration_seconds`.
-    """
-    raise ConnectionError
+
+def _batches(wanted: Sequence[tuple[str, int]]) -> list[list[tuple[str, int]]]:
+    """Few enough bytes to hold in memory, few enough names for a command line."""
+    batches: list[list[tuple[str, int]]] = []
+    room = 0
+    for name, size in wanted:
+        if not batches or size > room or len(batches[-1]) >= 500:
+            batches.append([])
+            room = _BATCH
+        batches[-1].append((name, size))
+        room -= size
+    return batches
+
+
+def _bring(remote: Remote, there: str, batch: Sequence[tuple[str, int]], folder: Path, deadline: Deadline) -> None:
+    """Fetch some segments in one go, check each against its own check sum, and put them in their place."""
+    names = " ".join(shlex.quote(name) for name, _ in batch)
+    try:
+        data = remote.run(f"cd {shlex.quote(there)} && cat -- {names}", deadline).data
+    except RemoteFailed as failed:
+        raise Damaged(f"the samples of {remote.name} cannot be read", cause=failed.cause) from failed
+    at = 0
+    for name, size in batch:
+        segment = data[at : at + size]
+        at += size
+        unpacked(segment, f"{remote.name}:{there}/{name}")
+        files.write(folder / name, segment)
+
+
+def unpacked(segment: bytes, where: str) -> bytes:
+    """The text of a segment; raises `Damaged` when it is cut or its check sum does not fit."""
+    unpacker = zlib.decompressobj(31)
+    try:
+        text = unpacker.decompress(segment) + unpacker.flush()
+    except zlib.error as error:
+        raise Damaged(f"{where} is damaged", cause=str(error)) from error
+    if not unpacker.eof:
+        raise Damaged(f"{where} is damaged", cause="it ends too early")
+    return text

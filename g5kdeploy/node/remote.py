@@ -73,6 +73,17 @@ class Remote:
             raise RemoteFailed(self.name, redact(command, secrets), result, hint)
         return result
 
+    def pipe(
+        self,
+        command: str,
+        deadline: Deadline,
+        *,
+        stdout: Callable[[bytes], object],
+        stderr: Callable[[bytes], object] = lambda block: None,
+    ) -> int:
+        """Run a command and hand on its output, block by block as it comes, keeping none; its exit status."""
+        return self._talk(command, deadline, None, stdout, stderr, None, ())[0]
+
     def put(self, source: bytes | Path, path: str, deadline: Deadline, mode: int = 0o644) -> None:
         """Write a file there, aside and renamed; folders on the way are made."""
         size = source.stat().st_size if isinstance(source, Path) else len(source)

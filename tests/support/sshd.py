@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+DEFAULT_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def make_key(path: Path) -> Path:
@@ -28,8 +29,8 @@ def make_key(path: Path) -> Path:
 class SshServer:
     """An SSH server on a port of 127.0.0.1; the user who runs the tests may enter with `authorized`."""
 
-    def __init__(self, folder: Path, authorized: str, *options: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, authorized: str, *options: str, path: str = DEFAULT_PATH) -> None:
+        (folder / "home").mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:  # where sshd shuts in its unprivileged half; a boot without systemd does not make it
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         self.folder = folder
@@ -51,6 +52,8 @@ class SshServer:
             "UseDNS no",
             "LogLevel VERBOSE",
             "Subsystem sftp internal-sftp",
+            # A home of its own: the real one's .bashrc has no business here.
+            f"SetEnv HOME={folder / 'home'} PATH={path}",
             *options,
         ]
         (folder / "sshd_config").write_text("\n".join(lines) + "\n")
