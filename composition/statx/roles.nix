@@ -3,7 +3,7 @@
 {
   roles.exporter = {
     count = 1;
-    kernel = { debian = "linux-image-amd64"; nixpkgs = "linuxPackages_latest"; };
+    kernel = { debian = "linux-image-cloud-amd64"; nixpkgs = "linuxPackages_latest"; };
     packages = [
       { debian = "python3-yaml"; nixpkgs = "python3Packages.pyyaml"; }
       { debian = "python3-prometheus-client"; nixpkgs = "python3Packages.prometheus-client"; }
@@ -32,7 +32,7 @@
 
   roles.collector = {
     count = 1;
-    kernel = { debian = "linux-image-amd64"; nixpkgs = "linuxPackages_latest"; };
+    kernel = { debian = "linux-image-cloud-amd64"; nixpkgs = "linuxPackages_latest"; };
     packages = [ "prometheus" ];
     programs = [ ];
     binaries = { };

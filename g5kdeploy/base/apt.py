@@ -43,10 +43,7 @@ class Apt:
         key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:24]
         path = self.folder / "locks" / f"{key}.json"
         with files.lock(self.folder / "lock", "the package cache", wait=deadline.remaining()):
-            if path.exists():
-                lock = files.read_json(path)
-            else:
-                lock = self._resolve(asked, deadline)
+            lock = files.read_json(path) if path.exists() else self._resolve(asked, deadline)
             self._download(lock["packages"], deadline)
             if not path.exists():
                 files.write_json(path, lock)

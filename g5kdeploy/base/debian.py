@@ -101,6 +101,11 @@ def digest(paths: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
+def hashed(value: Any) -> str:
+    """The hash of a value that JSON can say."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def programs() -> Path:
     """The folder of compiled BPF programs with their YAML; compiled now when this is a checkout that was not."""
     folder = data("bpf") / "build"
@@ -194,3 +199,16 @@ def _environment(name: str, kept: dict[str, str]) -> Environment:
     return Environment(
         name, Path(kept["kernel"]), Path(kept["initrd"]), Path(kept["image"]), kept["append"], kept["release"]
     )
+
+
+def bundle(deadline: Deadline) -> Path:
+    """The archive with Nix and kexec that is brought onto a node, built when it is not there yet."""
+    roles = data("nix") / "debian" / "bundle.nix"
+    kept = folders.cache() / "bundle" / f"{digest([data('nix') / 'debian'])[:32]}.path"
+    if kept.exists() and Path(kept.read_text()).exists():
+        return Path(kept.read_text())
+    apt = Apt(folders.cache() / "debian")
+    lock = apt.lock(plan(roles, deadline), deadline)
+    archive = Path(_build(roles, lock, apt.debs, ["bundle"], "bundles", deadline)["bundle"]) / "bundle.tar.gz"
+    files.write(kept, str(archive))
+    return archive

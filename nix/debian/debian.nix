@@ -185,7 +185,26 @@ let
     mksquashfs root $out/store.squashfs -comp zstd -Xcompression-level 6 -all-root -no-xattrs -mkfs-time 1 -all-time 1 -no-progress -quiet
     ln -s $toplevel $out/toplevel
   '';
+
+  # ---- Nix and kexec for a foreign system, with every library they need and the loader that finds them -------------------
+  bundleOf = name: _: let
+    path = builtins.concatStringsSep ":" (map (n: "${packages.${n}}/usr/lib/x86_64-linux-gnu") locked.roles.${name}.packages);
+  in mk "bundle" { } ''
+    mkdir -p b/bin b/lib $out
+    cp ${packages.nix-bin}/usr/bin/nix b/bin/nix.bin; cp ${packages.kexec-tools}/usr/sbin/kexec b/bin/kexec.bin
+    loader=${packages.libc6}/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2
+    for p in nix kexec; do
+      $loader --library-path ${path} --list b/bin/$p.bin > needs; ! grep 'not found' needs
+      cp -Ln $(awk '/=> \//{print $3}' needs) b/lib/
+      # Without a path of its own written in: wherever the archive is unpacked, it runs. (Building would not work so; nothing is built.)
+      printf '#!/bin/sh\nd=''${0%%/bin/*}\nexec "$d/lib/ld-linux-x86-64.so.2" --library-path "$d/lib" "$d/bin/%s.bin" "$@"\n' $p > b/bin/$p
+      chmod +x b/bin/$p
+    done
+    cp $loader b/lib/; chmod -R u+w b; strip --strip-unneeded b/lib/*.so* b/bin/*.bin 2>/dev/null || true
+    tar -C b --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner -c . | gzip -9n > $out/bundle.tar.gz
+  '';
 in {
   inherit packages toplevels;
+  bundles = builtins.mapAttrs bundleOf spec.roles;
   images = builtins.mapAttrs imageOf toplevels;
 }

@@ -1,0 +1,77 @@
+"""From a composition to a closure manifest; nothing is done when nothing changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from g5kdeploy.base import debian, files, folders
+from g5kdeploy.base.data import data
+from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.text import human_bytes
+from g5kdeploy.closure.manifest import Manifest, PathInfo, RoleClosure
+from g5kdeploy.events.event import Emitter, State
+from g5kdeploy.events.failure import Failure, InvalidUse
+
+SYSTEM = "x86_64-linux"
+
+
+class BuildFailed(Failure):
+    """Nix could not build a role's system."""
+
+
+def build(
+    composition: Path, roles: Sequence[str] | None, deadline: Deadline, emit: Emitter, flavour: str = "local-store"
+) -> Manifest:
+    """The manifest of a composition's roles (all of them, or those named), built unless it is there already.
+
+    Raises `InvalidUse` for a composition without `roles.nix` or without a role that is asked for, `BuildFailed`.
+    """
+    description = composition / "roles.nix"
+    if not description.is_file():
+        raise InvalidUse(f"{composition} is no composition", cause="it has no roles.nix", hint="g5kdeploy init FOLDER")
+    key = inputs(composition, flavour, roles)
+    kept = folders.cache() / "closures" / f"{key[:32]}.json"
+    if kept.exists():
+        manifest = Manifest.load(kept)
+        if all(Path(path).exists() for path in manifest.paths):
+            for name, role in manifest.roles.items():
+                emit.emit("", f"build {name}", State.SKIPPED, f"unchanged: {Path(role.toplevel).name}", 0.0)
+            return manifest
+    with emit.step(f"build {', '.join(roles) if roles else 'all roles'}") as step:
+        systems, lock = debian.systems(description, deadline, roles)
+        manifest = _manifest(systems, lock, flavour, key, deadline)
+        sizes = (f"{name} {human_bytes(manifest.size(name))}" for name in manifest.roles)
+        step.text = f"{len(manifest.paths)} paths: {', '.join(sizes)}"
+    manifest.save(kept)
+    return manifest
+
+
+def inputs(composition: Path, flavour: str, roles: Sequence[str] | None = None) -> str:
+    """The hash of everything that a build is made from."""
+    exporter = Path(debian.__file__).resolve().parents[1] / "exporter"
+    sources = debian.digest([composition, data("nix") / "debian", debian.programs(), exporter])
+    return debian.hashed([sources, flavour, sorted(roles) if roles else None])
+
+
+def _manifest(systems: dict[str, debian.System], lock: Path, flavour: str, key: str, deadline: Deadline) -> Manifest:
+    words = ["nix", "path-info", "--json", "--recursive", *(system.toplevel for system in systems.values())]
+    answer: list[dict[str, Any]] = json.loads(debian.nix(words, deadline).stdout)
+    paths = {
+        info["path"]: PathInfo(
+            info["narHash"], info["narSize"], tuple(r for r in info["references"] if r != info["path"])
+        )
+        for info in answer
+    }
+    roles = {
+        name: RoleClosure(
+            system.toplevel, system.kernel, system.initrd, system.init, system.params, system.release, system.programs
+        )
+        for name, system in systems.items()
+    }
+    locked = files.read_json(lock)
+    version = debian.nix(["nix", "--version"], deadline).stdout.strip()
+    built = {"by": "nix/debian", "nix": version, "inputs": key, "lock": locked["packages"]}
+    return Manifest(SYSTEM, flavour, roles, paths, built)

@@ -1,0 +1,94 @@
+"""A role's store as one image that travels in the initrd: for nodes without a scratch partition."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from g5kdeploy.base import folders
+from g5kdeploy.base.cpio import Entry, archive
+from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.process import run
+from g5kdeploy.base.text import human_bytes
+from g5kdeploy.closure.cache import PUBLIC
+from g5kdeploy.closure.manifest import Manifest
+from g5kdeploy.events.event import Emitter
+from g5kdeploy.node import Remote
+
+STORE = "store.squashfs"
+"""Its name in the initrd: `store=initrd:/store.squashfs`."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file below the site's public web: its place there, hash, and size in bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a node without a scratch partition boots from: kernel, initrd, and the store as a further part of the initrd."""
+
+    kernel: Part
+    initrd: Part
+    store: Part
+
+
+def push_image(manifest: Manifest, role: str, frontend: Remote, deadline: Deadline, emit: Emitter) -> Image:
+    """Make the image of a role's closure and bring it into the frontend's public folder, unless it is there."""
+    closure = manifest.roles[role]
+    with emit.step(f"image of {role}") as step:
+        kernel = _push(Path(closure.kernel), "kernel", frontend, deadline)
+        initrd = _push(Path(closure.initrd), "initrd", frontend, deadline)
+        store = _push(_make(manifest, role, deadline), "store", frontend, deadline)
+        step.text = human_bytes(store.size)
+    return Image(kernel, initrd, store)
+
+
+def _push(local: Path, kind: str, frontend: Remote, deadline: Deadline) -> Part:
+    digest = hashlib.sha256(local.read_bytes()).hexdigest()
+    name = f"{PUBLIC}/{kind}-{digest[:16]}"
+    there = frontend.run(f"id -un; sha256sum {name} 2>/dev/null || true", deadline).stdout.split()
+    if there[1:2] != [digest]:
+        frontend.put(local, name, deadline)
+    return Part(f"~{there[0]}/{name.removeprefix('public/')}", digest, local.stat().st_size)
+
+
+def _make(manifest: Manifest, role: str, deadline: Deadline) -> Path:
+    top = Path(manifest.roles[role].toplevel)
+    made = folders.cache() / "images" / f"{top.name}.cpio"
+    if made.exists():
+        return made
+    made.parent.mkdir(parents=True, exist_ok=True)
+    squashed = made.with_suffix(".squashfs")
+    squashed.unlink(missing_ok=True)
+    # Below nix/store, as on a disk; -all-root and fixed times make the same closure the same image
+    pseudo = ["-p", "nix d 755 0 0", "-p", "nix/store d 755 0 0"]
+    options = [
+        "-comp",
+        "zstd",
+        "-all-root",
+        "-no-xattrs",
+        "-mkfs-time",
+        "1",
+        "-all-time",
+        "1",
+        "-quiet",
+        "-no-progress",
+    ]
+    paths = sorted(manifest.closure(role))
+    run(
+        ["mksquashfs", *paths, squashed, "-no-strip", *options, *pseudo],
+        deadline,
+        hint="apt-get install squashfs-tools",
+    )
+    aside = made.with_suffix(".new")
+    content = archive({STORE: Entry(squashed.read_bytes())})
+    aside.write_bytes(content + bytes(-len(content) % 512))
+    squashed.unlink()
+    aside.replace(made)
+    return made
