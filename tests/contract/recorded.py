@@ -19,6 +19,7 @@ from g5kdeploy.lab.kaenv import Environments
 from g5kdeploy.lab.kavlan import Kavlan, Vlan
 from g5kdeploy.lab.oar import Event, Job, Listing, NodeState, Query, Refused, Resource, WalltimeStatus
 from g5kdeploy.lab.reference import Commit, Reference, load
+from g5kdeploy.lab.reference.tree import Tree, put
 from g5kdeploy.lab.services import SiteServices
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
@@ -44,7 +45,7 @@ def fqdn(node: str) -> str:
     return f"{node}.rennes.grid5000.fr"
 
 
-def resources(more_nodes: Mapping[str, int] = {}) -> list[Resource]:  # noqa: B006
+def resources(more_nodes: Mapping[str, int] = {}) -> list[Resource]:
     """The site's resources at the recording; `more_nodes` came later."""
     numbers = itertools.count(1)
     found = []
@@ -244,7 +245,32 @@ def reference() -> Reference:
     rennes["description"] = "testing branch"
     branch = Commit("3cbc6bd3c62f4484ded8d145a69aedae1734a91b", 1_774_263_600, "testing", "Jane Doe", other)
     newest_first = line[::-1]
-    return Reference({"master": newest_first, "testing": [branch, *newest_first]}, INSTALLED_AT)
+    branches = {"master": newest_first, "testing": [branch, *newest_first], "acc": [accesses_branch(last)]}
+    return Reference(branches, INSTALLED_AT, checked_out=("master", "acc"))
+
+
+def accesses_branch(last: Tree) -> Commit:
+    """The branch with accesses: some of the sets of nodes, known sites only, and the one document for explorers."""
+    tree = copy.deepcopy(last)
+    known = set(ums()["sites"])
+    nodesets = tree["accesses"]["nodesets.json"].document
+    shown = next(one for one in exchanges("31-accesses") if one["request"]["path"] == "/accesses?branch=acc")
+    some_group = next(iter(json.loads(shown["response"]["body"]).values()))
+    for name, by_priority in list(nodesets.items()):
+        if name not in some_group:
+            del nodesets[name]
+        for holders in by_priority.values():
+            holders["sites"] = [site for site in holders["sites"] if site in known]
+    answer = next(one for one in exchanges("31-accesses") if one["request"]["path"].startswith("/refrepo?branch=acc"))
+    document = json.loads(answer["response"]["body"])
+    put(tree, "accesses/refrepo", {key: value for key, value in document.items() if key != "version"})
+    return Commit(document["version"], 1_774_263_600, "accesses", "Jane Doe", tree)
+
+
+def ums() -> dict[str, Any]:
+    """What the user management said of groups and sites."""
+    found: dict[str, Any] = json.loads((SHARED / "data" / "g5k-api" / "ums-ggas_and_sites.json").read_text())
+    return found
 
 
 def fetch(url: str) -> bytes:
@@ -256,10 +282,10 @@ def fetch(url: str) -> bytes:
     return b"ssh-rsa A a\n" if "/k.pub" in url else over_http(url)
 
 
-def services(clock: Clock, more_nodes: Mapping[str, int] = {}, more_jobs: list[Job] | None = None) -> SiteServices:  # noqa: B006
+def services(clock: Clock, more_nodes: Mapping[str, int] = {}, more_jobs: list[Job] | None = None) -> SiteServices:
     """All of it behind one API server, as it stood behind the proxy."""
     kept = json.loads((FOLDER / "world-services.json").read_text())
-    ums = json.loads((SHARED / "data" / "g5k-api" / "ums-ggas_and_sites.json").read_text())
+    groups = ums()
     everything = resources(more_nodes)
     environments = AnyEnvironment([*kept["environments"], *kept["environments_of_jdoe"]])
     numbers = itertools.count(1)
@@ -272,8 +298,8 @@ def services(clock: Clock, more_nodes: Mapping[str, int] = {}, more_jobs: list[J
         oars={"rennes": StoredJobs(everything, [*jobs(everything), *(more_jobs or [])])},
         accounts=Accounts(
             dict.fromkeys(kept["users_of_the_unix_system"], "secret"),
-            groups={one["name"]: one["site"] for one in ums["ggas"]},
-            sites=tuple(ums["sites"]),
+            groups={one["name"]: one["site"] for one in groups["ggas"]},
+            sites=tuple(groups["sites"]),
         ),
         deployments=RecordedDeployments(
             ":memory:",

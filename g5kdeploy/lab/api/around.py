@@ -61,7 +61,7 @@ def refrepo(call: Call) -> Document:
 
 def _document(call: Call, path: str, missing: str) -> dict[str, Any]:
     branch = call.query.get("branch") or "master"
-    if branch not in call.services.reference.branches:
+    if branch not in call.services.reference.checked_out:
         raise HttpError(404, f"Branch '{branch}' cannot be found.")
     found = look_up(call, path)
     if found is None:

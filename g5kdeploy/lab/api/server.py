@@ -29,6 +29,10 @@ class Server:
         """The address without a version: http://127.0.0.1:8000."""
         return f"http://{self.host}:{self.port}"
 
+    def reuse_port(self) -> None:
+        """Share the port with a socket that is bound to it and holds it: called before `start`."""
+        self._server.reuse_port = True
+
     def start(self) -> Server:
         """Listen, and serve from a thread; raises `Problem` when the address is taken."""
         try:

@@ -113,10 +113,19 @@ def find(tree: Tree, path: str, suffix: str = ".json") -> Tree | Blob | None:
 
 
 class Reference:
-    """Branches of commits (newest first), and the look-ups of the reference API. Safe for many threads."""
+    """Branches of commits (newest first), and the look-ups of the reference API. Safe for many threads.
 
-    def __init__(self, branches: Mapping[str, Sequence[Commit]], installed_at: float = 0) -> None:
+    `checked_out` are the branches that the real server's clone has of its own: /accesses and /refrepo see no others.
+    """
+
+    def __init__(
+        self,
+        branches: Mapping[str, Sequence[Commit]],
+        installed_at: float = 0,
+        checked_out: Sequence[str] = ("master",),
+    ) -> None:
         self.branches = branches
+        self.checked_out = checked_out
         self.installed_at = int(installed_at)
         self.commits = {one.oid: one for line in branches.values() for one in line}
         self._touched: dict[tuple[str, str], Commit | None] = {}

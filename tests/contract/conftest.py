@@ -1,0 +1,21 @@
+"""The lab that contract tests talk to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.scripted import Lab
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A lab of four nodes with a clock that is turned by hand, over real HTTP on a port of its own."""
+    made = Lab(tmp_path / "lab")
+    made.up()
+    try:
+        yield made
+    finally:
+        made.close()
