@@ -51,9 +51,10 @@ def from_homes(homes: Path, site: str) -> Callable[[str], bytes]:
 
 
 def public_file(homes: Path, user: str, path: str) -> Path | None:
-    """The file or folder in a user's `public` that a path of the web server means; None outside of it."""
-    root = (homes / user / "public").resolve()
-    if root.parent.parent != homes.resolve() or not root.is_dir():
+    """The file or folder of a user's `public` that a path means; None for what leads out of his home."""
+    home = (homes / user).resolve()
+    if home.parent != homes.resolve() or not (home / "public").is_dir():
         return None
-    found = (root / path).resolve()
-    return found if found == root or root in found.parents else None
+    wanted = home / "public" / path
+    inside = ".." not in Path(path).parts and wanted.resolve().is_relative_to(home)
+    return wanted if inside else None

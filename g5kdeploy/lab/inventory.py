@@ -22,20 +22,29 @@ def resources(reference: Reference, site: str, network: SiteNetwork) -> list[Res
         common = _properties(cluster, node, address)
         architecture = node["architecture"]
         sockets, cores = int(architecture["nb_procs"]), int(architecture["nb_cores"])
-        for _ in range(sockets):
+        each = max(1, cores // sockets)
+        for socket in range(sockets):
             cpu = next(cpus)
-            for _ in range(max(1, cores // sockets)):
+            for core in range(each):
                 number = next(numbers)
-                found.append(Resource(number, "default", address, {**common, "cpu": cpu, "core": number}))
+                place = {"cpu": cpu, "core": number, "cpuset": socket * each + core, "comment": "OK"}
+                found.append(Resource(number, "default", address, {**common, **place}))
         for device in node.get("storage_devices", [])[1:]:  # the first one holds the system and comes with the node
-            disk = {**common, "disk": f"{device['id']}.{node['uid']}"}
+            disk = {**common, "disk": f"{device['id']}.{node['uid']}", "diskpath": str(device.get("by_path", ""))}
             found.append(Resource(next(numbers), "disk", address, disk))
     for vlan in (*range(1, 10), network.own_global):
         kind = "kavlan-local" if vlan <= 3 else "kavlan" if vlan < 10 else "kavlan-global"
         found.append(Resource(next(numbers), kind, "", {"vlan": str(vlan)}))
     for subnet in network.subnet_list():
         base, _, length = subnet.partition("/")
-        found.append(Resource(next(numbers), "subnet", "", {f"slash_{length}": 1, "subnet_address": base}))
+        found.append(
+            Resource(
+                next(numbers),
+                "subnet",
+                "",
+                {f"slash_{length}": 1, "subnet_address": base, "subnet_prefix": int(length)},
+            )
+        )
     return found
 
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from g5kdeploy.lab.inventory import resources
-
 from g5kdeploy.base import files
 from g5kdeploy.base.clock import Clock
 from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.api import Server, make_app
 from g5kdeploy.lab.deployments import MACRO_STEPS, Deployment, Deployments, Report
+from g5kdeploy.lab.inventory import resources
 from g5kdeploy.lab.kaenv import Environments, environment
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
 from g5kdeploy.lab.oar import Oar

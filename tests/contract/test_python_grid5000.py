@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -39,7 +38,7 @@ def running_job(lab: Lab, client: Any, **more: Any) -> Any:
 
 
 def test_the_credentials_file_is_private(lab: Lab) -> None:
-    assert os.stat(lab.home / ".python-grid5000.yaml").st_mode & 0o777 == 0o600
+    assert (lab.home / ".python-grid5000.yaml").stat().st_mode & 0o777 == 0o600
 
 
 def test_reference_data(client: Any) -> None:
