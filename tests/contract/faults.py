@@ -6,7 +6,7 @@ import errno
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +99,11 @@ class Faults:
         if fault.cut is None:
             start_response(status, headers_sent)
             return [body]
-        others = [(name, value) for name, value in headers_sent if name.lower() != "content-length"]
-        start_response(status, [*others, ("Content-Length", str(len(body))), ("Connection", "close")])
-        return [body[: fault.cut]]
+        start_response(status, headers_sent)
+        return cut_short(body[: fault.cut])
+
+
+def cut_short(body: bytes) -> Iterator[bytes]:
+    """A part of a body, and then a connection that closes."""
+    yield body
+    raise ConnectionResetError(errno.ECONNRESET, "ordered")

@@ -73,7 +73,7 @@ def test_a_job_lives_and_dies(lab: Lab, client: Any) -> None:
     assert "FRAG_JOB_REQUEST" in {event["type"] for event in job.events}
     with pytest.raises(Grid5000DeleteError) as caught:
         job.delete()
-    assert caught.value.response_code == 400 and b"already killed" in caught.value.error_message
+    assert caught.value.response_code == 400 and "already killed" in caught.value.error_message
 
 
 def test_the_end_of_the_walltime(lab: Lab, client: Any) -> None:
@@ -96,10 +96,10 @@ def test_what_oar_refuses(client: Any) -> None:
     with pytest.raises(Grid5000CreateError) as caught:
         client.sites["lab"].jobs.create({"command": "sleep 1", "resources": "nodes=99"})
     assert caught.value.response_code == 400
-    assert b"There are not enough resources for your request" in caught.value.error_message
+    assert "There are not enough resources for your request" in caught.value.error_message
     with pytest.raises(Grid5000CreateError) as caught:
         client.sites["lab"].jobs.create({"resources": "nodes=1"})
-    assert b"you must give a :command to execute on launch" in caught.value.error_message
+    assert "you must give a :command to execute on launch" in caught.value.error_message
 
 
 def test_a_deployment(lab: Lab, client: Any) -> None:
@@ -134,10 +134,10 @@ def test_what_kadeploy_refuses(lab: Lab, client: Any) -> None:
     deployments = client.sites["lab"].deployments
     with pytest.raises(Grid5000CreateError) as caught:
         deployments.create({"nodes": ["vm-1.lab.grid5000.fr"], "environment": "debian12-min"})
-    assert caught.value.response_code == 400 and b"sufficient rights" in caught.value.error_message
+    assert caught.value.response_code == 400 and "sufficient rights" in caught.value.error_message
     with pytest.raises(Grid5000CreateError) as caught:
         deployments.create({"nodes": ["vm-1.lab.grid5000.fr"], "environment": "nope"})
-    assert caught.value.response_code == 400 and b"does not exist" in caught.value.error_message
+    assert caught.value.response_code == 400 and "does not exist" in caught.value.error_message
 
 
 def test_a_cancelled_deployment(lab: Lab, client: Any) -> None:
@@ -182,10 +182,10 @@ def test_a_wrong_password(lab: Lab) -> None:
 def test_unknown_things(client: Any) -> None:
     with pytest.raises(Grid5000GetError) as caught:
         _ = client.sites["nope"]
-    assert caught.value.response_code == 404 and caught.value.error_message == b"Cannot find resource /sites/nope"
+    assert caught.value.response_code == 404 and caught.value.error_message == "Cannot find resource /sites/nope"
     with pytest.raises(Grid5000GetError) as caught:
         _ = client.sites["lab"].jobs["424242"]
-    assert caught.value.error_message == b"Couldn't find OAR::Job with 'job_id'=424242"
+    assert caught.value.error_message == "Couldn't find OAR::Job with 'job_id'=424242"
 
 
 def test_ordered_faults(lab: Lab, client: Any) -> None:
