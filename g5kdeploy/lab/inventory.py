@@ -27,7 +27,7 @@ def resources(reference: Reference, site: str, network: SiteNetwork) -> list[Res
             cpu = next(cpus)
             for core in range(each):
                 number = next(numbers)
-                place = {"cpu": cpu, "core": number, "cpuset": socket * each + core, "comment": "OK"}
+                place: dict[str, Value] = {"cpu": cpu, "core": number, "cpuset": socket * each + core, "comment": "OK"}
                 found.append(Resource(number, "default", address, {**common, **place}))
         for device in node.get("storage_devices", [])[1:]:  # the first one holds the system and comes with the node
             disk = {**common, "disk": f"{device['id']}.{node['uid']}", "diskpath": str(device.get("by_path", ""))}
