@@ -47,4 +47,4 @@ def show(screen: Screen, experiment: Path | None, origin: bool, output: str | No
         for value in found.values()
     ]
     columns = ["name", "value", "origin"] if origin else ["name", "value"]
-    screen.answer(listing("Settings", items, file=str(settings.config_file())), found["output"].value, columns)
+    screen.answer(listing("Settings", items, file=str(settings.config_file())), settings.get("output", output), columns)

@@ -1,0 +1,261 @@
+"""The experiment file: every mistake at once, with its line; nothing is taken for something else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from g5kdeploy.events.failure import ExitCode, InvalidUse, exit_code
+from g5kdeploy.experiment import Experiment, Given, Mistakes, load
+from g5kdeploy.experiment import schema as shipped
+from g5kdeploy.experiment.duration import clock, seconds_of
+
+GOOD = """\
+apiVersion: g5kdeploy/v1
+name: statx
+roles:
+  exporter: {nodes: 2, cluster: vm, min: 1}
+  collector: {nodes: 1}
+walltime: 1:30
+benchmark:
+  role: exporter
+  command: true
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "roles.nix").write_text("{ }")
+    return tmp_path
+
+
+def write(folder: Path, text: str | bytes, name: str = "experiment.yaml") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def mistakes(folder: Path, text: str | bytes) -> list[str]:
+    with pytest.raises(Mistakes) as caught:
+        load(write(folder, text))
+    assert exit_code(caught.value) is ExitCode.USAGE
+    return [f"{mistake.line}: {mistake.message}" for mistake in caught.value.mistakes]
+
+
+def test_a_good_file_with_its_defaults(folder: Path) -> None:
+    text = GOOD.replace("command: true", 'command: "true"')
+    experiment = load(write(folder, text))
+    assert experiment.name == "statx"
+    assert experiment.composition == folder.resolve()
+    assert experiment.file == folder / "experiment.yaml"
+    assert (experiment.walltime, experiment.count, experiment.queue) == (5400, 3, "default")
+    assert experiment.roles["exporter"].min == 1 and experiment.roles["collector"].min is None
+    assert experiment.benchmark is not None and experiment.benchmark.timeout == 600
+    assert experiment.testbed is None and experiment.flavour == "local-store"
+    assert experiment.test_script is None
+    assert load(folder) == experiment
+
+
+def test_the_test_script_is_found_in_the_composition(folder: Path) -> None:
+    write(folder, "", "test.py")
+    experiment = load(write(folder, GOOD.replace("true", '"true"')))
+    assert experiment.test_script == folder.resolve() / "test.py"
+
+
+def test_an_experiment_cannot_be_changed(folder: Path) -> None:
+    experiment = load(write(folder, GOOD.replace("true", '"true"')))
+    with pytest.raises(ValueError, match="frozen"):
+        experiment.name = "other"  # type: ignore[misc]
+
+
+def test_all_mistakes_are_told_at_once_with_their_lines(folder: Path) -> None:
+    text = """\
+apiVersion: g5kdeploy/v2
+name: "not a name"
+testbde: lab
+roles:
+  exporter: {nodes: 0}
+  collector:
+  other: {cluster: vm}
+  third: {nodes: two, nodse: 3}
+walltime: -1:00:00
+walltime: 5
+queue: [default]
+composition: nowhere
+job_types: deploy
+benchmark:
+  role: exportre
+  timeout: never
+  scrape_interval: 0
+exporter: 5
+kernel: {params: [1, ""]}
+"""
+    assert mistakes(folder, text) == [
+        "1: `apiVersion` must be 'g5kdeploy/v1', not `g5kdeploy/v2`",
+        "2: `name` has characters that are not allowed here",
+        "3: unknown key `testbde`",
+        "5: `roles.exporter.nodes` must be at least 1, not 0",
+        "6: role `collector` has no nodes",
+        "7: role `other` has no nodes",
+        "8: `roles.third.nodes` must be a whole number",
+        "8: unknown key `roles.third.nodse`",
+        "9: `walltime` must not be negative",
+        "10: duplicate key `walltime`",
+        "11: `queue` must be text",
+        "12: the composition `nowhere` does not exist",
+        "13: `job_types` must be a list",
+        "14: `benchmark.command` is missing",
+        "15: there is no role `exportre`",
+        "16: `benchmark.timeout`: `never` is no duration: say seconds, H:MM:SS, or like 1h30m",
+        "17: `benchmark.scrape_interval` must be more than 0.0, not 0",
+        "18: `exporter` must be a mapping",
+        "19: `kernel.params.0` must be text",
+        "19: `kernel.params.1` must not be empty",
+    ]
+
+
+def test_what_was_meant_is_guessed(folder: Path) -> None:
+    with pytest.raises(Mistakes) as caught:
+        load(write(folder, GOOD.replace("walltime", "waltime").replace("true", '"true"')))
+    assert str(caught.value.mistakes[0]).endswith("experiment.yaml:6: unknown key `waltime` (did you mean `walltime`?)")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "1: the file is empty"),
+        ("- a\n- b\n", "1: must be a mapping of keys to values, and is none"),
+        ("just words", "1: must be a mapping of keys to values, and is none"),
+        (b"name: caf\xe9\n", "1: not text in UTF-8"),
+        (b"a: 1\n\x7fELF\x02\x01\x01\x00\xff\xfe", "2: not text in UTF-8"),
+        ("a: 1\nb: \x01\n", "2: not valid YAML: unacceptable character"),
+        ("a: [1,\nb: 2}\n", "2: not valid YAML: while parsing a flow sequence"),
+        ("a: 1\n---\nb: 2\n", "2: not valid YAML: expected a single document"),
+        ("a: *nowhere\n", "1: not valid YAML: found undefined alias"),
+        ("a: &a\n  b: *a\n", "more values than an experiment file can have"),
+        ("[" * 20000, "1: nested too deeply"),
+        ("x" * (2 << 20), "1: larger than 1 MiB"),
+    ],
+)
+def test_what_is_no_experiment_file_at_all(folder: Path, text: str | bytes, said: str) -> None:
+    found = mistakes(folder, text)
+    assert len(found) == 1
+    assert said in found[0]
+
+
+def test_aliases_that_multiply_end(folder: Path) -> None:
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    assert "more values" in mistakes(folder, "\n".join(lines))[-1]
+
+
+def test_words_are_not_taken_for_truth_values_or_numbers(folder: Path) -> None:
+    experiment = load(write(folder, GOOD.replace("true", '"true"') + "queue: no\nproject: 1e3x\n"))
+    assert (experiment.queue, experiment.project) == ("no", "1e3x")
+
+
+def test_tags_run_nothing(folder: Path) -> None:
+    marker = folder / "made"
+    text = GOOD.replace("true", '"true"') + f'project: !!python/object/apply:os.system ["touch {marker}"]\n'
+    mistakes(folder, text)
+    assert not marker.exists()
+
+
+def test_a_file_that_is_not_there(folder: Path) -> None:
+    with pytest.raises(InvalidUse, match="does not exist") as caught:
+        load(folder / "nothing.yaml")
+    assert "init" in caught.value.hint
+    with pytest.raises(InvalidUse, match="is not a file"):
+        load(Path("/dev/null"))
+
+
+def test_a_fifo_does_not_hang(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(InvalidUse, match="is not a file"):
+        load(folder / "pipe")
+
+
+def test_other_sources_go_before_or_stand_in(folder: Path) -> None:
+    path = write(folder, GOOD.replace("true", '"true"'))
+    experiment = load(
+        path,
+        {"walltime": Given("2h", "--walltime"), "exporter.port": Given(9000, "test")},
+        {"queue": Given("testing", "config.yaml:1"), "walltime": Given("3h", "config.yaml:2")},
+    )
+    assert (experiment.walltime, experiment.queue, experiment.exporter.port) == (7200, "testing", 9000)
+
+
+def test_a_mistake_in_a_flag_names_the_flag(folder: Path) -> None:
+    path = write(folder, GOOD.replace("true", '"true"'))
+    with pytest.raises(Mistakes) as caught:
+        load(path, {"walltime": Given("soon", "--walltime")})
+    assert [mistake.where for mistake in caught.value.mistakes] == ["--walltime"]
+
+
+def test_fewer_nodes_than_the_least(folder: Path) -> None:
+    assert "4: role `exporter` has fewer nodes than its `min`" in mistakes(folder, GOOD.replace("min: 1", "min: 3"))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [(3600, 3600), ("1:00:00", 3600), ("1:30", 5400), ("1h", 3600), ("1h30m", 5400), ("90s", 90), ("2d", 172800),
+     ("15min", 900), ("42", 42)],
+)  # fmt: skip
+def test_durations(text: object, seconds: int) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", [0, -5, "", "soon", "-1:00:00", "1:99", True, None, 1.5, "0s", "99999h", "1:00:00:00"])
+def test_what_is_no_duration(text: object) -> None:
+    with pytest.raises(ValueError, match="."):
+        seconds_of(text)
+
+
+@given(st.integers(min_value=1, max_value=364 * 86400))
+def test_durations_survive_being_written(seconds: int) -> None:
+    assert seconds_of(clock(seconds)) == seconds
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_bring_it_down(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    path = write(tmp_path_factory.getbasetemp(), data, f"random-{os.getpid()}.yaml")
+    with pytest.raises(InvalidUse):
+        load(path)
+
+
+def test_the_shipped_schema_is_the_models() -> None:
+    assert shipped.FILE.read_text() == shipped.text(), "write it anew: python -m g5kdeploy.experiment.schema"
+
+
+def test_the_schema_says_what_the_loader_says(folder: Path) -> None:
+    import jsonschema
+
+    schema = shipped.schema()
+    good = {"apiVersion": "g5kdeploy/v1", "name": "a", "roles": {"x": {"nodes": 1}}, "walltime": "1:00:00"}
+    jsonschema.validate(good, schema)
+    for bad in (
+        {**good, "rolse": 1},
+        {**good, "walltime": "soon"},
+        {**good, "roles": {"x": {"nodes": 0}}},
+        {"name": "a"},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(bad, schema)
+
+
+def test_every_key_has_a_description() -> None:
+    schema = Experiment.model_json_schema()
+    for part in (schema, *schema["$defs"].values()):
+        for name, value in part["properties"].items():
+            assert value.get("description") or "$ref" in value or "allOf" in value, name
+
+
+def test_the_projects_own_experiment_is_valid() -> None:
+    root = Path(__file__).parents[2]
+    experiment = load(root / "composition" / "statx")
+    assert set(experiment.roles) >= {"exporter"}
+    assert experiment.test_script is not None

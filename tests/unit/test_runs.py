@@ -1,0 +1,209 @@
+"""The run folder: whole after any death, found again, and honest about its version."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from g5kdeploy.base.files import Held
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.events.event import Emitter, State
+from g5kdeploy.events.failure import ExitCode, InvalidUse, exit_code
+from g5kdeploy.experiment import load
+from g5kdeploy.runs import NoRun, PhaseState, Run, find, key_of, list_runs, new_id, runs_folder, unreleased, versions
+
+FILE = "apiVersion: g5kdeploy/v1\nname: small\nroles: {server: {nodes: 1}}\n"
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    (folder / "roles.nix").write_text("{ }")
+    (folder / "experiment.yaml").write_text(FILE)
+    return folder / "experiment.yaml"
+
+
+def make(experiment: Path) -> Run:
+    return Run.create(runs_folder(experiment), load(experiment), "lab", "lab")
+
+
+def test_a_new_run_is_complete_on_the_disk(experiment: Path) -> None:
+    run = make(experiment)
+    again = Run.open(run.folder)
+    assert again.document() == run.document()
+    assert (again.name, again.testbed, again.site, again.released) == ("small", "lab", "lab", False)
+    assert (run.folder / "experiment.yaml").read_text() == FILE
+    assert [path.name for path in run.folder.parent.iterdir()] == [run.id]
+    assert again.document()["experiment"]["resolved"]["roles"]["server"]["nodes"] == 1
+
+
+def test_ids_sort_by_time() -> None:
+    assert new_id(0) < new_id(60) < new_id(1e9) < new_id()
+    assert len({new_id(0) for _ in range(20)}) > 10
+
+
+def test_a_phase_is_done_once_for_its_inputs(experiment: Path) -> None:
+    run = make(experiment)
+    key = key_of({"a": 1, "b": Path("/x")})
+    assert run.done("build", key) is None
+    with run.phase("build", key) as record:
+        record.result["paths"] = 150
+        assert Run.open(run.folder).phases()["build"].state is PhaseState.RUNNING
+    again = Run.open(run.folder)
+    done = again.done("build", key)
+    assert done is not None and done.result == {"paths": 150} and done.seconds is not None
+    assert again.done("build", key_of({"b": Path("/x"), "a": 2})) is None
+    assert key == key_of({"b": "/x", "a": 1})
+    again.forget_phase("build")
+    assert Run.open(run.folder).done("build", key) is None
+
+
+def test_a_failed_or_killed_phase_is_not_done(experiment: Path) -> None:
+    run = make(experiment)
+    with pytest.raises(Problem), run.phase("push", "k"):
+        raise Problem("the disk is full")
+    assert run.phases()["push"].state is PhaseState.FAILED
+    assert "the disk is full" in run.phases()["push"].detail
+    assert run.done("push", "k") is None
+    with run.phase("deploy", "k") as record:
+        record.state = PhaseState.PARTLY
+    assert run.done("deploy", "k") is None
+
+
+def test_a_change_that_raises_changes_nothing(experiment: Path) -> None:
+    run = make(experiment)
+    with pytest.raises(KeyError), run.change() as document:
+        document["released"] = True
+        raise KeyError
+    assert run.released is False
+    assert Run.open(run.folder).released is False
+
+
+def test_nodes_facts_are_merged(experiment: Path) -> None:
+    run = make(experiment)
+    run.set_node("vm-1", role="server", facts={"release_before": "6.1"})
+    run.set_node("vm-1", stage="booted", facts={"release_after": "6.6"})
+    node = Run.open(run.folder).nodes()["vm-1"]
+    assert node["role"] == "server" and node["stage"] == "booted"
+    assert node["facts"] == {"release_before": "6.1", "release_after": "6.6"}
+    for bad in ("../x", "", "..", "a/b"):
+        with pytest.raises(ValueError, match="node"):
+            run.node_folder(bad)
+
+
+def test_warnings_are_kept_once(experiment: Path) -> None:
+    run = make(experiment)
+    run.warn("a node was lost")
+    run.warn("a node was lost")
+    assert Run.open(run.folder).document()["warnings"] == ["a node was lost"]
+
+
+def test_events_survive_a_torn_line(experiment: Path) -> None:
+    run = make(experiment)
+    Emitter(phase="build", sinks=[run.sink]).note("one")
+    with (run.folder / "events.jsonl").open("a") as file:
+        file.write('{"phase": "bui')
+    again = Run.open(run.folder)
+    emit = Emitter(phase="build", sinks=[again.sink])
+    with emit.step("two", node="vm-1"):
+        pass
+    steps = [(event["step"], event["state"]) for event in again.events()]
+    assert steps == [("one", State.NOTE), ("two", State.START), ("two", State.OK)]
+    assert {event["run"] for event in again.events()} == {run.id}
+
+
+def test_a_run_is_held_by_one_at_a_time(experiment: Path) -> None:
+    run = make(experiment)
+    with run.lock():
+        with pytest.raises(Held) as caught, Run.open(run.folder).lock():
+            pass
+        assert exit_code(caught.value) is ExitCode.HELD
+    with run.lock():
+        pass
+
+
+def test_the_unreleased_run_is_found(experiment: Path) -> None:
+    folder = runs_folder(experiment)
+    with pytest.raises(NoRun):
+        find(folder, experiment)
+    first = make(experiment)
+    assert find(folder, experiment).id == first.id
+    second = make(experiment)
+    with pytest.raises(InvalidUse) as caught:
+        find(folder, experiment)
+    assert exit_code(caught.value) is ExitCode.USAGE
+    assert first.id in caught.value.cause and second.id in caught.value.cause
+    assert find(folder, experiment, first.id).id == first.id
+    assert find(folder, experiment, str(first.folder)).id == first.id
+    first.set(released=True)
+    assert find(folder, experiment).id == second.id
+    assert find(folder, experiment, first.id).id == first.id
+    with pytest.raises(NoRun):
+        find(folder, experiment, "nothing-like-it")
+    if first.id[:8] == second.id[:8]:
+        with pytest.raises(InvalidUse, match="several"):
+            find(folder, experiment, first.id[:8])
+
+
+def test_a_run_belongs_to_its_experiment_alone(experiment: Path) -> None:
+    run = make(experiment)
+    other = experiment.with_name("other.yaml")
+    assert unreleased(run.folder.parent, other) == []
+    moved = experiment.parents[1] / "moved"
+    shutil.copytree(experiment.parent, moved)
+    assert [found.id for found in unreleased(moved / "runs", moved / "experiment.yaml")] == [run.id]
+
+
+def test_broken_runs_do_not_hide_the_others(experiment: Path) -> None:
+    run = make(experiment)
+    for name, text in (("20000101-000000-aaaa", "{"), ("20000101-000000-bbbb", "[]")):
+        (run.folder.parent / name).mkdir()
+        (run.folder.parent / name / "run.json").write_text(text)
+    (run.folder.parent / "notes").mkdir()
+    listing = list_runs(run.folder.parent)
+    assert [one.id for one in listing.runs] == [run.id]
+    assert len(listing.broken) == 2
+
+
+def rewrite(run: Run, **members: Any) -> None:
+    document = {**run.document(), **members}
+    (run.folder / "run.json").write_text(json.dumps(document))
+
+
+def test_a_newer_version_is_refused(experiment: Path) -> None:
+    run = make(experiment)
+    rewrite(run, schemaVersion=versions.CURRENT + 1)
+    with pytest.raises(InvalidUse, match="newer") as caught:
+        Run.open(run.folder)
+    assert "upgrade" in caught.value.hint
+
+
+def test_an_older_version_is_migrated(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(experiment)
+    document = run.document()
+    document["notices"] = document.pop("warnings")
+    document["schemaVersion"] = versions.CURRENT - 1
+    (run.folder / "run.json").write_text(json.dumps(document))
+
+    def migrate(old: dict[str, Any]) -> dict[str, Any]:
+        return {**{key: value for key, value in old.items() if key != "notices"}, "warnings": old["notices"]}
+
+    with pytest.raises(InvalidUse, match="never was one"):
+        Run.open(run.folder)
+    monkeypatch.setitem(versions.MIGRATIONS, versions.CURRENT - 1, migrate)
+    again = Run.open(run.folder)
+    assert again.document()["schemaVersion"] == versions.CURRENT
+    assert again.document()["warnings"] == []
+
+
+def test_a_damaged_run_says_what_is_wrong(experiment: Path) -> None:
+    run = make(experiment)
+    rewrite(run, nodes=[])
+    with pytest.raises(InvalidUse) as caught:
+        Run.open(run.folder)
+    assert "`nodes`" in caught.value.cause
