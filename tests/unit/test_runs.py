@@ -77,9 +77,14 @@ def test_a_failed_or_killed_phase_is_not_done(experiment: Path) -> None:
 
 def test_a_change_that_raises_changes_nothing(experiment: Path) -> None:
     run = make(experiment)
-    with pytest.raises(KeyError), run.change() as document:
-        document["released"] = True
-        raise KeyError
+
+    def change_half() -> None:
+        with run.change() as document:
+            document["released"] = True
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        change_half()
     assert run.released is False
     assert Run.open(run.folder).released is False
 
