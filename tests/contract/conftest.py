@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from g5kdeploy.lab.reference import big_world
 from tests.contract.scripted import Lab
 
 
@@ -14,6 +15,17 @@ from tests.contract.scripted import Lab
 def lab(tmp_path: Path) -> Iterator[Lab]:
     """A lab of four nodes with a clock that is turned by hand, over real HTTP on a port of its own."""
     made = Lab(tmp_path / "lab")
+    made.up()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def big_lab(tmp_path: Path) -> Iterator[Lab]:
+    """A lab that has 939 nodes in 11 sites, as many as the real one; for planning and for what must be fast."""
+    made = Lab(tmp_path / "lab", world=big_world())
     made.up()
     try:
         yield made

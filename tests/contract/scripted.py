@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from g5kdeploy.lab.inventory import resources
 from g5kdeploy.lab.kaenv import Environments, environment
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
 from g5kdeploy.lab.oar import Oar
-from g5kdeploy.lab.reference import NodeHardware, SiteNetwork, lab_site
+from g5kdeploy.lab.reference import NodeHardware, Reference, SiteNetwork, lab_site
 from g5kdeploy.lab.services import SiteServices
 from tests.contract.faults import Faults
 
@@ -125,28 +125,57 @@ class ScriptedDeployer:
         return waiting.pop(0) if waiting[0].times < 1 else waiting[0]
 
 
-class Lab:
-    """A running lab. `home` is what a client takes for its HOME, `url` the API as that client knows it."""
+class Oars(Mapping[str, Oar]):
+    """A scheduler for each site, made when it is first asked for: a world of sites costs nothing until then."""
 
-    def __init__(self, folder: Path, nodes: int = 4) -> None:
+    def __init__(self, folder: Path, reference: Reference, network: SiteNetwork, hand: HandClock) -> None:
+        self.folder, self.reference, self.network, self.hand = folder, reference, network, hand
+        self.made: dict[str, Oar] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, site: str) -> Oar:
+        if site not in self:
+            raise KeyError(site)
+        with self._lock:
+            if site not in self.made:
+                found = resources(self.reference, site, self.network)
+                store = self.folder / f"{site}.sqlite"
+                self.made[site] = Oar(store, found, clock=self.hand.as_clock(), users=USERS.__contains__)
+            return self.made[site]
+
+    def __contains__(self, site: object) -> bool:
+        return site in self.reference.sites()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.reference.sites())
+
+    def __len__(self) -> int:
+        return len(self.reference.sites())
+
+
+class Lab:
+    """A running lab. `home` is what a client takes for its HOME, `url` the API as that client knows it.
+
+    Without a `world` it is the site `lab` with its `nodes`; `oar` is the scheduler of the (first) site.
+    """
+
+    def __init__(self, folder: Path, nodes: int = 4, world: Reference | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.home = folder / "home-of-jdoe"
         self.hand = HandClock()
         self.network = SiteNetwork()
-        self.reference = lab_site(nodes, NodeHardware(cores=2), self.network)
-        self.oar = Oar(
-            folder / "oar.sqlite",
-            resources(self.reference, "lab", self.network),
-            clock=self.hand.as_clock(),
-            users=USERS.__contains__,
-        )
+        self.reference = world or lab_site(nodes, NodeHardware(cores=2), self.network)
+        self.oars = Oars(folder, self.reference, self.network, self.hand)
+        first = self.reference.sites()[0]
+        self.oar = self.oars[first]
         self.deployer = ScriptedDeployer(self.hand)
         self.environments = Environments(
             environment(name, f"server:///grid5000/images/{name}.tar.zst") for name in ("debian12-min", "debian12-std")
         )
         self.services = SiteServices(
             reference=self.reference,
-            oars={"lab": self.oar},
+            oars=self.oars,
             accounts=Accounts(USERS),
             deployments=Deployments(
                 folder / "deployments.sqlite",
@@ -211,7 +240,8 @@ class Lab:
             end = self.hand.now + seconds
             while self.hand.now < end:
                 self.hand.now = min(end, self.hand.now + max(1.0, seconds / 100))
-                self.oar.tick()
+                for oar in list(self.oars.made.values()):
+                    oar.tick()
                 self.deployer.tick()
 
     @property
