@@ -211,9 +211,7 @@ class Link:
         if self.parent is not None:
             return self.parent.tunnel(hop.host, hop.port, deadline)
         if hop.proxy_command:
-            import paramiko
-
-            return paramiko.ProxyCommand(hop.proxy_command)
+            return _proxy_command(hop.proxy_command)
         wire = socket.create_connection((hop.host, hop.port), min(CONNECT, deadline.remaining()) or 0.001)
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER)
@@ -223,14 +221,12 @@ class Link:
         """A connection from this machine onward to `host`:`port`; few are opened at once. Raises `Unreachable`."""
         import paramiko
 
+        def ask(transport: paramiko.Transport, seconds: float) -> paramiko.Channel:
+            return transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=seconds)
+
         with holding(self.openings, deadline, f"{self.hop.name} has many connections to open"):
             try:
-                return self.channel(
-                    deadline,
-                    lambda transport, seconds: transport.open_channel(
-                        "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=seconds
-                    ),
-                )
+                return _closing_quietly(self.channel(deadline, ask))
             except paramiko.ChannelException as error:
                 raise Unreachable(
                     f"{host} port {port} cannot be reached through {self.hop.name}",
@@ -315,8 +311,32 @@ def _decode(body: str) -> bytes:
     return base64.b64decode(body)
 
 
-_config_lock = threading.Lock()
-_config: Any = None
+def _closing_quietly(channel: paramiko.Channel) -> paramiko.Channel:
+    """A channel that carries another connection: that one's thread closes it, and must not die of a gateway's death."""
+    close = channel.close
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception):
+            close()
+
+    channel.close = quietly  # type: ignore[method-assign]
+    return channel
+
+
+def _proxy_command(command: str) -> Any:
+    """A ProxyCommand whose process is collected when it is closed."""
+    import paramiko
+
+    class Command(paramiko.ProxyCommand):
+        def close(self) -> None:
+            with contextlib.suppress(ProcessLookupError):
+                super().close()
+            self.process.wait()
+            for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+    return Command(command)
 
 
 def _fabric_connection(hop: Hop, sock: Any, identity: Any, deadline: Deadline) -> fabric.Connection:
@@ -324,13 +344,9 @@ def _fabric_connection(hop: Hop, sock: Any, identity: Any, deadline: Deadline) -
     import fabric
     import paramiko
 
-    global _config
-    with _config_lock:
-        if _config is None:
-            # Their traces of a connection that broke would go to stderr; what broke is told by the Problem.
-            for name in ("paramiko", "invoke", "fabric"):
-                logging.getLogger(name).setLevel(logging.CRITICAL)
-            _config = fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True)
+    # Their traces of a connection that broke would go to stderr; what broke is told by the Problem.
+    for name in ("paramiko", "invoke", "fabric"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def transport(sock: Any, **options: Any) -> paramiko.Transport:
         made = paramiko.Transport(sock, **options)
@@ -342,7 +358,7 @@ def _fabric_connection(hop: Hop, sock: Any, identity: Any, deadline: Deadline) -
         hop.host,
         user=hop.user,
         port=hop.port,
-        config=_config,
+        config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),  # one each: it keeps a connection's values
         connect_kwargs={
             "sock": sock,
             "timeout": patience,

@@ -36,6 +36,7 @@ class SshServer:
         self.folder = folder
         self.user = getpass.getuser()
         self.connections = 0
+        self.drop_next = 0  # connections that are closed without a greeting
         self.host_key = ""
         self._children: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
@@ -121,6 +122,9 @@ class SshServer:
                 return
             with wire, self._lock, (self.folder / "log").open("ab") as log:
                 self.connections += 1
+                if self.drop_next > 0:
+                    self.drop_next -= 1
+                    continue
                 child = subprocess.Popen(
                     [SSHD, "-i", "-e", "-f", self.folder / "sshd_config"],
                     stdin=wire,

@@ -72,8 +72,8 @@ class Service:
         if not self.hook("ExecStartPre"):
             self.over("exit-code", "exited", "1")
             return "exit-code"
-        files = [self.properties[name].removeprefix("append:") for name in ("StandardOutput", "StandardError")]
-        with open(files[0], "ab") as out, open(files[1], "ab") as err:
+        logs = [Path(self.properties[f"Standard{name}"].removeprefix("append:")) for name in ("Output", "Error")]
+        with logs[0].open("ab") as out, logs[1].open("ab") as err:
             try:
                 main = subprocess.Popen(
                     self.argv,
@@ -154,8 +154,7 @@ def systemd_run(state: Path, words: list[str]) -> int:
     try:
         where.mkdir()
     except FileExistsError:
-        print(f"Failed to start transient service unit: Unit {unit} was already loaded.", file=sys.stderr)
-        return 1
+        return complain(f"Failed to start transient service unit: Unit {unit} was already loaded.")
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.close(reading)
@@ -169,8 +168,12 @@ def systemd_run(state: Path, words: list[str]) -> int:
     os.close(writing)
     if os.read(reading, 2) == b"ok":  # as Type=exec: the main process runs
         return 0
-    print(f'Job for {unit} failed. See "journalctl -xeu {unit}" for details.', file=sys.stderr)
-    return 1
+    return complain(f'Job for {unit} failed. See "journalctl -xeu {unit}" for details.')
+
+
+def complain(text: str, status: int = 1) -> int:
+    sys.stderr.write(text + "\n")
+    return status
 
 
 def systemctl(state: Path, words: list[str]) -> int:
@@ -181,15 +184,14 @@ def systemctl(state: Path, words: list[str]) -> int:
         active, main = "inactive", "0"
     match words[0]:
         case "show":
-            print({"ActiveState": active, "MainPID": main}[words[2]])
+            sys.stdout.write({"ActiveState": active, "MainPID": main}[words[2]] + "\n")
         case "is-active":
             return 0 if active == "active" else 3
         case "stop":
             try:
                 os.kill(int((state / unit / "supervisor").read_text()), signal.SIGTERM)
             except (OSError, ValueError):
-                print(f"Failed to stop {unit}: Unit {unit} not loaded.", file=sys.stderr)
-                return 5
+                return complain(f"Failed to stop {unit}: Unit {unit} not loaded.", 5)
             while (state / unit).exists():
                 time.sleep(0.02)
         case other:
