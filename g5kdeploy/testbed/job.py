@@ -6,7 +6,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from g5kdeploy.base.text import clean
+from g5kdeploy.testbed.problems import ApiProblem
+
 FINAL = frozenset({"terminated", "error"})
+# Before these are left behind, `assigned_nodes` may be a mere prediction.
+_PREDICTED = frozenset({"waiting", "hold", "toackreservation"})
+_STATES = {
+    "waiting": "waiting for free nodes",
+    "hold": "held back",
+    "toackreservation": "waiting for the site to confirm the start",
+    "tolaunch": "about to start",
+    "launching": "starting",
+    "running": "running",
+    "suspended": "suspended",
+    "resuming": "resuming",
+    "finishing": "ending",
+    "toerror": "ending",
+    "terminated": "ended",
+    "error": "ended",
+}
+# The first type that a job's events contain tells why it ended.
+_REASONS = {
+    "BESTEFFORT_KILL": "ended by the site: a besteffort job makes way for others",
+    "WALLTIME": "its walltime ended",
+    "WORKING_DIRECTORY": "the site could not enter its working directory, often a home that a node has not mounted",
+    "PING_CHECKER_NODE_SUSPECTED": "a node did not answer the site when the job should start",
+    "EXTERMINATE_JOB": "ended by the site",
+}
 
 
 @dataclass(frozen=True)
@@ -42,8 +69,38 @@ class Job:
 
     @classmethod
     def from_document(cls, site: str, document: Mapping[str, Any]) -> Job:
-        """From what `GET /sites/S/jobs/N` answers; nodes are only believed once the job runs."""
-        raise NotImplementedError
+        """From what `GET /sites/S/jobs/N` answers; nodes are only believed once the job has them."""
+        try:
+            state = str(document["state"]).lower()
+            by_type = document.get("resources_by_type") or {}
+            predicted = state in _PREDICTED
+            return cls(
+                id=int(document["uid"]),
+                site=site,
+                name=str(document.get("name", "")),
+                user=str(document.get("user_uid") or document.get("user") or ""),
+                state=state,
+                walltime=int(document.get("walltime") or 0),
+                queue=str(document.get("queue", "")),
+                types=tuple(document.get("types") or ()),
+                submitted_at=int(document.get("submitted_at") or 0),
+                scheduled_at=document.get("scheduled_at")
+                or (document.get("started_at") if predicted else None)
+                or None,
+                # An accepted advance reservation gives its future start here, and a refused one as well.
+                started_at=None if predicted else document.get("started_at") or None,
+                stopped_at=document.get("stopped_at") or None,
+                message=clean(str(document.get("message", ""))),
+                nodes=() if predicted else tuple(sorted(set(document.get("assigned_nodes") or ()), key=natural)),
+                vlans=tuple(by_type.get("vlans") or ()),
+                subnets=tuple(by_type.get("subnets") or ()),
+                events=tuple(
+                    JobEvent(str(e.get("type")), clean(str(e.get("description", ""))), int(e.get("created_at") or 0))
+                    for e in document.get("events") or ()
+                ),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ApiProblem(f"the site {site} answers with something that is no job", cause=repr(error)) from error
 
     @property
     def over(self) -> bool:
@@ -60,12 +117,43 @@ class Job:
 
     def state_in_words(self) -> str:
         """The state as a person says it: "waiting for free nodes", "starting"."""
-        raise NotImplementedError
+        return _STATES.get(self.state, self.state)
 
     def reason(self) -> str:
-        """Why it ended (killed by its owner, the walltime, a besteffort preemption, the site); "" while it is not over."""
-        raise NotImplementedError
+        """Why it ended (by its owner, its walltime, a besteffort preemption, the site); "" while it is not over."""
+        if not self.over:
+            return ""
+        types = {event.type for event in self.events}
+        if reason := next((words for kind, words in _REASONS.items() if kind in types), ""):
+            return reason
+        for event in self.events:
+            if event.type == "FRAG_JOB_REQUEST":
+                who = event.description.removeprefix("User ").split(" ")[0]
+                return (
+                    f"{who} deleted it"
+                    if who and who != "root"
+                    else "the site's administrators or a dead node ended it"
+                )
+        if self.state == "terminated":
+            return "its command ended by itself"
+        told = [event.description for event in self.events if not event.type.startswith("ADM_RULES")]
+        return f"the site ended it: {told[-1] if told else self.message or 'it gives no reason'}"
+
+    @property
+    def walltime_ended(self) -> bool:
+        return self.over and any(event.type == "WALLTIME" for event in self.events)
 
     def notices(self) -> list[str]:
         """What the site's admission rules said to this submission."""
-        raise NotImplementedError
+        return [
+            line.lstrip("# ")
+            for event in self.events
+            if event.type in ("ADM_RULES_MSG_OUT", "ADM_RULES_MSG_ERR")
+            for line in event.description.splitlines()
+            if line.strip("# ")
+        ]
+
+
+def natural(node: str) -> tuple[tuple[int, str], ...]:
+    """A sorting key under which vm-2 comes before vm-10."""
+    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in node.replace(".", "-").split("-"))

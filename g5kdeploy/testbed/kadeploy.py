@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.events.event import Emitter
+from g5kdeploy.base.text import clean
+from g5kdeploy.events.event import Emitter, State
+from g5kdeploy.events.failure import Failure, NotAllowed
 from g5kdeploy.testbed.api import Api
+from g5kdeploy.testbed.job import natural
+from g5kdeploy.testbed.problems import ApiProblem, ImageProblem, NotThere, Unclear
+
+_POLLS = (0.5, 1.0, 1.0, 2.0, 2.0, 3.0)  # seconds between looks, then a tenth of the time that it took, at most 10
+_LONGEST_POLL = 10.0
+_OUTAGE = 10.0
+_CANCEL_SECONDS = 30.0
+_BOOT = "BootNewEnv"
+_NO_RIGHTS = "sufficient rights"
+_RIGHTS_PAUSE = 5.0
+_SETTLE = 15.0
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What became of each node: `ok` by full name, `ko` with the reason."""
+    """What became of each node: `ok` by full name, `ko` with the reason; `deployments` are the API's ids."""
 
     ok: tuple[str, ...]
     ko: dict[str, str]
@@ -21,7 +37,7 @@ class Verdicts:
 def deploy(
     api: Api,
     site: str,
-    nodes: tuple[str, ...],
+    nodes: Sequence[str],
     environment: str,
     key: str,
     deadline: Deadline,
@@ -34,4 +50,180 @@ def deploy(
     Nodes that fail are tried again alone, `tries` times in all; all of them failing at the boot of the environment is
     the image's fault: `ImageProblem`, not tried again. Those lost stand in `Verdicts.ko`; all lost: `Failure`.
     """
-    raise NotImplementedError
+    wanted = sorted(nodes, key=natural)
+    left, ok, uids = list(wanted), list[str](), list[str]()
+    ko: dict[str, str] = {}
+    for attempt in range(1, tries + 1):
+        uid, results = _once(api, site, left, environment, key, deadline, emit)
+        uids.append(uid)
+        good = [node for node in left if _is_ok(results.get(node))]
+        ok += good
+        bad = {node: results.get(node) or {} for node in left if node not in good}
+        ko = {node: _why(result) for node, result in bad.items()}
+        for node in good:
+            emit.emit(node, "deploy", State.OK, environment)
+        for node, why in ko.items():
+            emit.emit(node, "deploy", State.FAILED, why)
+        if bad and not ok and all(result.get("macro") == _BOOT for result in bad.values()):
+            raise ImageProblem(
+                f"no node boots the environment {environment}",
+                cause=f"all {len(bad)} failed at {_BOOT}: {next(iter(ko.values()))}",
+                hint="the image is at fault rather than the nodes: see a node's console (g5kdeploy console NODE)",
+            )
+        if not bad:
+            break
+        left = list(bad)
+        if attempt < tries:
+            emit.warn("deploy", f"trying again on {len(left)} of {len(wanted)} nodes: {', '.join(left)}")
+    if not ok:
+        raise Failure(
+            f"the deployment of {environment} failed on every node",
+            cause="; ".join(f"{node}: {why}" for node, why in ko.items()),
+            hint="reserve other nodes, or see with g5kdeploy console NODE what they say",
+        )
+    return Verdicts(tuple(sorted(ok, key=natural)), ko, tuple(uids))
+
+
+def _is_ok(result: Mapping[str, Any] | None) -> bool:
+    return result is not None and str(result.get("state")) == "OK"
+
+
+def _why(result: Mapping[str, Any]) -> str:
+    if not result:
+        return "the deployment gives no verdict on it"
+    where = "/".join(str(result[part]) for part in ("macro", "micro") if result.get(part))
+    said = clean(str(result.get("error") or ""))
+    state = str(result.get("state", "KO"))
+    return f"{state}{f' at {where}' if where else ''}{f': {said}' if said else ''}"
+
+
+def _once(
+    api: Api, site: str, nodes: Sequence[str], environment: str, key: str, deadline: Deadline, emit: Emitter
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """One deployment from submission to its end: its id, and each node's result. Cancelled if we are interrupted."""
+    uid = _submit(api, site, nodes, environment, key, deadline, emit)
+    path = f"/sites/{site}/deployments/{uid}"
+    try:
+        document = _follow(api, path, nodes, deadline, emit)
+    except BaseException:
+        rest = Deadline.after(_CANCEL_SECONDS, f"the end of deployment {uid}", deadline.clock)
+        with contextlib.suppress(Exception):
+            api.delete(path, rest)
+        raise
+    ended = document.get("status")
+    if ended == "canceled":
+        raise Failure(f"deployment {uid} was cancelled", cause="by its owner or by the site")
+    results = document.get("result") or {}
+    if ended == "error" and not results:
+        said = clean(str(document.get("output") or "the site gives no reason"))
+        raise Failure(f"deployment {uid} of {environment} failed", cause=said)
+    return uid, {node: dict(result) for node, result in results.items() if isinstance(result, Mapping)}
+
+
+def _submit(
+    api: Api, site: str, nodes: Sequence[str], environment: str, key: str, deadline: Deadline, emit: Emitter
+) -> str:
+    """Ask for a deployment; its id. A lost answer is looked up among the user's own before asking again."""
+    body = {"nodes": list(nodes), "environment": environment, "key": key}
+    known = _uids(api, site, deadline)
+    rights = 0
+    lost = 0
+    while True:
+        try:
+            return str(api.post(f"/sites/{site}/deployments", body, deadline)["uid"])
+        except Unclear as unclear:
+            emit.warn("deploy", f"{unclear.cause or unclear.what}; looking for the deployment")
+            if uid := _look(api, site, set(nodes), known, deadline):
+                return uid
+            lost += 1
+            if lost > 1:
+                raise
+        except ApiProblem as problem:
+            # Right after a job's start the rights may not have reached kadeploy yet; once is cheap.
+            if _NO_RIGHTS in problem.cause:
+                rights += 1
+                if rights > 1:
+                    raise NotAllowed(
+                        f"kadeploy does not let you deploy on {', '.join(nodes)}",
+                        cause=problem.cause,
+                        hint="the job must run, be yours, and have the type deploy",
+                    ) from problem
+                deadline.sleep(_RIGHTS_PAUSE, problem.cause)
+                continue
+            if problem.status in (400, 404, 500):
+                raise Failure(
+                    f"the site {site} refuses to deploy {environment}", cause=problem.cause, hint=problem.hint
+                ) from problem
+            raise
+
+
+def _uids(api: Api, site: str, deadline: Deadline) -> set[str]:
+    items = api.get(f"/sites/{site}/deployments", deadline, user=api.me(deadline), limit=100).get("items") or []
+    return {str(item["uid"]) for item in items}
+
+
+def _look(api: Api, site: str, nodes: set[str], known: set[str], deadline: Deadline) -> str | None:
+    """The deployment on these very nodes that was not there before."""
+    patience = deadline.within(_SETTLE, "the deployment whose answer was lost")
+    while True:
+        try:
+            items = api.get(f"/sites/{site}/deployments", deadline, user=api.me(deadline), limit=100).get("items") or []
+            for item in items:
+                if item["uid"] not in known and set(item.get("nodes") or ()) == nodes:
+                    return str(item["uid"])
+        except ApiProblem as problem:
+            if not problem.passing:
+                raise
+        if patience.remaining() <= 2.0:
+            return None
+        patience.sleep(2.0)
+
+
+def _follow(api: Api, path: str, nodes: Sequence[str], deadline: Deadline, emit: Emitter) -> dict[str, Any]:
+    """Ask until it is over, telling each node's steps as they change. `error` and `terminated` are both only an end."""
+    began = deadline.clock.monotonic()
+    polls = iter(_POLLS)
+    shown: dict[str, str] = {}
+    while True:
+        document: dict[str, Any] = {}
+        try:
+            # Without a PUT the API tells what it knew when the deployment began, or when it ended.
+            with contextlib.suppress(NotThere):
+                api.put(path, {}, deadline)
+            document = dict(api.get(path, deadline))
+        except ApiProblem as problem:
+            if not problem.passing or deadline.remaining() <= _OUTAGE:
+                raise
+            emit.warn("deploy", f"{problem}; the deployment goes on meanwhile")
+            deadline.sleep(_OUTAGE, str(problem))
+            continue
+        results = document.get("result")
+        results = results if isinstance(results, Mapping) else {}
+        _show(nodes, results, shown, emit)
+        if document.get("status") in ("terminated", "error", "canceled"):
+            return document
+        if results and all(_final(results.get(node)) for node in nodes):
+            return document  # a workflow in error stays "processing" for ever
+        spent = deadline.clock.monotonic() - began
+        deadline.sleep(next(polls, min(_LONGEST_POLL, spent / 10)), _progress(nodes, shown))
+
+
+def _final(result: Any) -> bool:
+    return isinstance(result, Mapping) and str(result.get("state")) in ("OK", "KO", "DISCARDED")
+
+
+def _show(nodes: Sequence[str], results: Mapping[str, Any], shown: dict[str, str], emit: Emitter) -> None:
+    for node in nodes:
+        result = results.get(node)
+        if not isinstance(result, Mapping) or _final(result):
+            continue
+        step = "/".join(str(result[part]) for part in ("macro", "micro") if result.get(part)) or str(
+            result.get("state")
+        )
+        if shown.get(node) != step:
+            shown[node] = step
+            emit.note("deploy", step, node)
+
+
+def _progress(nodes: Sequence[str], shown: Mapping[str, str]) -> str:
+    return "; ".join(f"{node} is at {shown.get(node, 'the beginning')}" for node in nodes)

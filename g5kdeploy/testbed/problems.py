@@ -6,12 +6,37 @@ from g5kdeploy.events.failure import ExitCode, Failure
 
 
 class ApiProblem(Failure):
-    """The API could not be reached, or its answer is not one; `status` is the HTTP status, 0 without an answer."""
+    """The API could not be reached, or its answer is not one; `status` is the HTTP status, 0 without an answer.
 
-    def __init__(self, what: str, *, cause: str = "", hint: str = "", url: str = "", status: int = 0) -> None:
+    `repeats` is how often it makes sense to ask again (0: the answer will not change), `retry_after` the server's own
+    wish in seconds, `sent` whether the request can have arrived, `body` what was answered.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        cause: str = "",
+        hint: str = "",
+        url: str = "",
+        status: int = 0,
+        repeats: int = 0,
+        retry_after: float | None = None,
+        sent: bool = True,
+        body: str = "",
+    ) -> None:
         super().__init__(what, cause=cause, hint=hint)
         self.url = url
         self.status = status
+        self.repeats = repeats
+        self.retry_after = retry_after
+        self.sent = sent
+        self.body = body
+
+    @property
+    def passing(self) -> bool:
+        """Whether it may be over by itself: an outage, not an answer."""
+        return self.repeats > 0
 
 
 class Unclear(ApiProblem):

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from g5kdeploy.testbed.request import Request
+from g5kdeploy.base import files, folders
+from g5kdeploy.base.clock import SYSTEM, Clock
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.testbed.request import Request, RoleNodes
+
+VERSION = 1
+PREFIX = "g5kdeploy-"
+_LOCK_WAIT = 30.0  # seconds
 
 
 class RecordState(StrEnum):
@@ -20,7 +31,10 @@ class RecordState(StrEnum):
 
 @dataclass(frozen=True)
 class Record:
-    """One reservation as the disk remembers it; `name` is the job's unique name and the file's. Unix times."""
+    """One reservation as the disk remembers it; `name` is the job's unique name and the file's. Unix times.
+
+    `foreign`: the job was made elsewhere and carries another name.
+    """
 
     name: str
     testbed: str
@@ -31,30 +45,110 @@ class Record:
     job: int | None = None
     run: str = ""
     experiment: str = ""
-    roles: tuple[dict[str, Any], ...] = ()
+    roles: tuple[RoleNodes, ...] = ()
     foreign: bool = False
     released_at: float | None = None
     outcome: str = ""
+    version: int = VERSION
+
+    @property
+    def released(self) -> bool:
+        return self.state is RecordState.RELEASED
 
 
 class Records:
     """The records of one testbed in a folder (default: state/reservations), one JSON file each."""
 
-    def __init__(self, testbed: str, folder: Path | None = None) -> None:
+    def __init__(self, testbed: str, folder: Path | None = None, clock: Clock = SYSTEM) -> None:
         self.testbed = testbed
-        self.folder = folder
+        self.folder = folder or folders.state() / "reservations"
+        self.clock = clock
 
     def all(self) -> list[Record]:
-        """All of this testbed's records, the newest first."""
-        raise NotImplementedError
+        """All of this testbed's records, the newest first. Raises `Problem` for a file that is no record."""
+        found = [_read(path) for path in self.folder.glob("*.json")] if self.folder.is_dir() else []
+        mine = [record for record in found if record.testbed == self.testbed]
+        return sorted(mine, key=lambda record: (-record.asked_at, record.name))
 
     def unreleased(self, run: str | None = None, experiment: str | None = None) -> list[Record]:
         """Those whose job may still hold nodes, the newest first."""
-        raise NotImplementedError
+        return [
+            record
+            for record in self.all()
+            if not record.released and run in (None, record.run) and experiment in (None, record.experiment)
+        ]
+
+    def get(self, name: str) -> Record | None:
+        """The record of that job name as it is on disk now."""
+        path = self._path(name)
+        return _read(path) if path.exists() else None
+
+    def of(self, request: Request) -> Record | None:
+        """The unreleased record that an earlier call for the same run left on that site."""
+        if not request.run:
+            return None
+        return next((record for record in self.unreleased(run=request.run) if record.site == request.site), None)
 
     def ask(self, request: Request, uri: str) -> Record:
-        """The record for a request, on disk when this returns: the unreleased one of the same run and site, or a new one."""
-        raise NotImplementedError
+        """A new record for a request, on disk when this returns; to be called before the request is sent."""
+        return self.save(
+            Record(
+                name=unique_name(request.label),
+                testbed=self.testbed,
+                uri=uri,
+                site=request.site,
+                state=RecordState.ASKED,
+                asked_at=self.clock.wall(),
+                run=request.run,
+                experiment=request.experiment,
+                roles=request.roles,
+            )
+        )
 
     def save(self, record: Record) -> Record:
-        raise NotImplementedError
+        """On disk, whole, when this returns."""
+        files.write_json(self._path(record.name), asdict(record), mode=0o600)
+        return record
+
+    def known(self, record: Record, job: int) -> Record:
+        return self.save(replace(record, state=RecordState.KNOWN, job=job))
+
+    def released(self, record: Record, outcome: str) -> Record:
+        return self.save(replace(record, state=RecordState.RELEASED, released_at=self.clock.wall(), outcome=outcome))
+
+    @contextlib.contextmanager
+    def held(self, key: str) -> Iterator[None]:
+        """Keep a second command from working on the same reservation meanwhile; `Held` when one does for long."""
+        with files.lock(self.folder / f".{_slug(key)}.lock", f"the reservation of {key}", wait=_LOCK_WAIT):
+            yield
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+
+def unique_name(label: str) -> str:
+    """A job name that no other job has: the tool, what it is for, and chance; OAR keeps 100 characters."""
+    return f"{PREFIX}{_slug(label)[:60]}-{secrets.token_hex(6)}"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-") or "experiment"
+
+
+def _read(path: Path) -> Record:
+    value: Any = files.read_json(path)
+    try:
+        if value["version"] > VERSION:
+            raise Problem(
+                f"{path} was written by a newer g5kdeploy", cause=f"its version is {value['version']}", hint="update it"
+            )
+        known = {field.name for field in fields(Record)}
+        value = {key: item for key, item in value.items() if key in known}
+        roles = tuple(RoleNodes(**{**role, "nodes": tuple(role["nodes"])}) for role in value["roles"])
+        return Record(**{**value, "state": RecordState(value["state"]), "roles": roles})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Problem(
+            f"{path} is not a reservation record",
+            cause=repr(error),
+            hint="see with `g5kdeploy status --mine` which jobs you hold, then move the file away",
+        ) from error

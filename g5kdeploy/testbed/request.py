@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
+
+from g5kdeploy.events.failure import InvalidUse
+
+PARIS = ZoneInfo("Europe/Paris")  # OAR's strings are in this zone, whatever the site's or the user's is
+ORIGIN = "origin=g5kdeploy"
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_DOMAIN = "grid5000.fr"
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,103 @@ class Request:
         return sum(role.count for role in self.roles)
 
 
+def full_name(node: str, site: str) -> str:
+    """`vm-1` as the API says it: `vm-1.lab.grid5000.fr`; raises `InvalidUse` for what can be no node's name."""
+    if not _NAME.fullmatch(node):
+        raise InvalidUse(f"{node!r} is no node's name")
+    return node if "." in node else f"{node}.{site}.{_DOMAIN}"
+
+
+def cluster_of(node: str) -> str:
+    """`paradoxe-1.rennes.grid5000.fr` is a node of `paradoxe`."""
+    return node.split(".")[0].rsplit("-", 1)[0]
+
+
+def walltime_text(seconds: int) -> str:
+    """OAR's H:M:S, with as many hours as it takes."""
+    return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def paris(moment: float) -> str:
+    """A moment as OAR writes it: `2026-11-27 19:00:00` in Paris."""
+    return dt.datetime.fromtimestamp(moment, PARIS).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def told(moment: float) -> str:
+    """A moment in the user's zone, and in Paris where that is another: `2026-11-27 18:00:00 (19:00:00 in Paris)`."""
+    here = dt.datetime.fromtimestamp(moment).astimezone()
+    there = here.astimezone(PARIS)
+    text = here.strftime("%Y-%m-%d %H:%M:%S")
+    return text if here.utcoffset() == there.utcoffset() else f"{text} ({there:%H:%M:%S} in Paris)"
+
+
+def conditions(role: RoleNodes, site: str) -> list[str]:
+    """The SQL conditions that a role's nodes must meet, all of them."""
+    found = []
+    if role.nodes:
+        names = ",".join(f"'{full_name(node, site)}'" for node in role.nodes)
+        found.append(f"network_address in ({names})")
+    if role.cluster:
+        if not _NAME.fullmatch(role.cluster):
+            raise InvalidUse(f"role {role.role}: {role.cluster!r} is no cluster's name")
+        found.append(f"cluster='{role.cluster}'")
+    if role.properties:
+        found.append(f"({role.properties})")
+    return found
+
+
+def resources(request: Request) -> str:
+    """OAR's resource description: roles of one kind together, the choosiest first, lest others take their nodes."""
+    groups: dict[tuple[str, ...], int] = {}
+    ranks: dict[tuple[str, ...], int] = {}
+    for role in request.roles:
+        key = tuple(conditions(role, request.site))
+        groups[key] = groups.get(key, 0) + role.count
+        ranks[key] = (4 if role.nodes else 0) + (2 if role.properties else 0) + (1 if role.cluster else 0)
+    parts = [
+        (f"{{{' AND '.join(key)}}}/" if key else "") + f"nodes={groups[key]}"
+        for key in sorted(groups, key=lambda key: -ranks[key])
+    ]
+    return f"{'+'.join(parts)},walltime={walltime_text(request.walltime)}"
+
+
 def payload(request: Request, name: str) -> dict[str, Any]:
     """The JSON body for `POST /sites/S/jobs`, under a job name that finds it again."""
-    raise NotImplementedError
+    check(request)
+    properties = [f"({request.properties})"] if request.properties else []
+    if request.exclude:
+        names = ",".join(f"'{full_name(node, request.site)}'" for node in request.exclude)
+        properties.append(f"network_address not in ({names})")
+    body: dict[str, Any] = {
+        "name": name,
+        "command": request.command,
+        "resources": resources(request),
+        "types": [*request.types, ORIGIN],
+        # Without these every job leaves two files in the user's home.
+        "stdout": "/dev/null",
+        "stderr": "/dev/null",
+    }
+    if properties:
+        body["properties"] = " AND ".join(properties)
+    if request.queue != "default":
+        body["queue"] = request.queue
+    if request.project:
+        body["project"] = request.project
+    if request.at is not None:
+        body["reservation"] = paris(request.at)
+    return body
+
+
+def check(request: Request) -> None:
+    """`InvalidUse` for a request that no site could take, before anything is sent."""
+    if not request.roles or any(role.count < 1 for role in request.roles):
+        raise InvalidUse("a reservation needs at least one role, and each role at least one node")
+    if request.walltime < 1:
+        raise InvalidUse("the walltime must be at least one second")
+    if not _NAME.fullmatch(request.site):
+        raise InvalidUse(f"{request.site!r} is no site's name")
+    for role in request.roles:
+        if role.nodes and len(set(role.nodes)) < role.count:
+            raise InvalidUse(f"role {role.role} asks for {role.count} nodes and names {len(set(role.nodes))}")
+    if request.at is not None and ("besteffort" in request.types or request.queue == "besteffort"):
+        raise InvalidUse("a besteffort job cannot start at a given time", hint="leave out the start, or besteffort")
