@@ -24,6 +24,7 @@ _PAGE = 500  # the API's own limit
 _POST_SILENCE = 300.0  # seconds: OAR may take that long over a submission, says the server's own limit
 _PAGED = ("/jobs", "/deployments")
 _JSON = "application/json"
+_TOO_MANY = 429
 _REFUSALS = ("Request to ", "Cannot launch deployment: ", "The job you are trying", "The deployment you are trying")
 
 T = TypeVar("T")
@@ -109,6 +110,8 @@ class Api:
                 response = self._request("post", path, deadline, {}, body, _POST_SILENCE)
             except ApiProblem as problem:
                 if _certain(problem):
+                    if problem.sent and problem.status != _TOO_MANY:
+                        problem.repeats = 0
                     raise
                 raise Unclear(
                     f"it is not known whether {self._url(path)} did what was asked",
@@ -217,7 +220,7 @@ class Api:
         def tell(state: tenacity.RetryCallState) -> None:
             self.emit.note("API", f"{_problem(state)}; asking again in {human_seconds(state.upcoming_sleep)}")
 
-        backoff = tenacity.wait_exponential_jitter(initial=0.5, max=5.0, jitter=0.5)
+        backoff = tenacity.wait_exponential(multiplier=0.5, max=5.0) + tenacity.wait_random(0.0, 0.5)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(useful),
             wait=pause,

@@ -125,7 +125,9 @@ def _submit(
 ) -> str:
     """Ask for a deployment; its id. A lost answer is looked up among the user's own before asking again."""
     body = {"nodes": list(nodes), "environment": environment, "key": key}
-    known = _uids(api, site, deadline)
+    if uid := _unfinished(api, site, nodes, environment, deadline, emit):
+        return uid
+    known = {str(item["uid"]) for item in _own(api, site, deadline)}
     rights = 0
     lost = 0
     while True:
@@ -157,9 +159,25 @@ def _submit(
             raise
 
 
-def _uids(api: Api, site: str, deadline: Deadline) -> set[str]:
-    items = api.get(f"/sites/{site}/deployments", deadline, user=api.me(deadline), limit=100).get("items") or []
-    return {str(item["uid"]) for item in items}
+def _own(api: Api, site: str, deadline: Deadline, **more: Any) -> list[dict[str, Any]]:
+    """The user's latest deployments."""
+    return list(
+        api.get(f"/sites/{site}/deployments", deadline, user=api.me(deadline), limit=100, **more).get("items") or []
+    )
+
+
+def _unfinished(
+    api: Api, site: str, nodes: Sequence[str], environment: str, deadline: Deadline, emit: Emitter
+) -> str | None:
+    """The deployment that an earlier call left under way on these nodes; one that does something else is cancelled."""
+    for item in _own(api, site, deadline, status="processing"):
+        if set(item.get("nodes") or ()) == set(nodes) and item.get("environment") == environment:
+            emit.note("deploy", f"going on with deployment {item['uid']}, which is under way already")
+            return str(item["uid"])
+        if set(item.get("nodes") or ()) & set(nodes):
+            emit.warn("deploy", f"deployment {item['uid']} of {item.get('environment')} is under way: cancelling it")
+            api.delete(f"/sites/{site}/deployments/{item['uid']}", deadline)
+    return None
 
 
 def _look(api: Api, site: str, nodes: set[str], known: set[str], deadline: Deadline) -> str | None:
@@ -167,8 +185,7 @@ def _look(api: Api, site: str, nodes: set[str], known: set[str], deadline: Deadl
     patience = deadline.within(_SETTLE, "the deployment whose answer was lost")
     while True:
         try:
-            items = api.get(f"/sites/{site}/deployments", deadline, user=api.me(deadline), limit=100).get("items") or []
-            for item in items:
+            for item in _own(api, site, deadline):
                 if item["uid"] not in known and set(item.get("nodes") or ()) == nodes:
                     return str(item["uid"])
         except ApiProblem as problem:
@@ -206,6 +223,7 @@ def _follow(api: Api, path: str, nodes: Sequence[str], deadline: Deadline, emit:
             return document  # a workflow in error stays "processing" for ever
         spent = deadline.clock.monotonic() - began
         deadline.sleep(next(polls, min(_LONGEST_POLL, spent / 10)), _progress(nodes, shown))
+        deadline.check(_progress(nodes, shown))
 
 
 def _final(result: Any) -> bool:

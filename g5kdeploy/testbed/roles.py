@@ -68,13 +68,17 @@ def match(
     taken: dict[str, int] = {}  # node -> place
 
     def place(number: int, seen: set[str]) -> bool:
-        for node in nodes:
-            if node in seen or not fits(places[number][1], node):
-                continue
-            seen.add(node)
-            if node not in taken or place(taken[node], seen):
+        fitting_nodes = [node for node in nodes if node not in seen and fits(places[number][1], node)]
+        for node in fitting_nodes:
+            if node not in taken:
                 taken[node] = number
                 return True
+        for node in fitting_nodes:
+            if node not in seen:
+                seen.add(node)
+                if place(taken[node], seen):
+                    taken[node] = number
+                    return True
         return False
 
     for number in range(len(places)):

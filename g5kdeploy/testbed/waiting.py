@@ -88,6 +88,7 @@ def _pause(deadline: Deadline, seconds: float, job: Job) -> None:
     """Sleep, except towards a moment that the deadline will not see."""
     try:
         deadline.sleep(seconds, _words(job, deadline))
+        deadline.check(_words(job, deadline))
     except DeadlinePassed as error:
         error.hint = "the job stays in the queue; g5kdeploy release lets it go"
         raise

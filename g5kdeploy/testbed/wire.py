@@ -54,18 +54,23 @@ def _read(response: requests.Response, deadline: Deadline) -> bytes:
     """The whole body, in as many pieces as it comes, so that a trickle cannot hold us past the deadline."""
     pieces: list[bytes] = []
     size = 0
-    try:
-        while piece := response.raw.read1(_CHUNK, decode_content=True):
-            pieces.append(piece)
-            size += len(piece)
+    while piece := _piece(response):
+        pieces.append(piece)
+        size += len(piece)
+        if size > _LARGEST or deadline.passed():
+            response.close()
             if size > _LARGEST:
                 raise requests.ConnectionError(f"the answer is larger than {_LARGEST} bytes")
-            if deadline.passed():
-                raise requests.ReadTimeout("the answer came too slowly")
+            raise requests.ReadTimeout("the answer came too slowly")
+    response.raw.release_conn()
+    return b"".join(pieces)
+
+
+def _piece(response: requests.Response) -> bytes:
+    """What has arrived of the body, b"" at its end; urllib3's errors told as those of requests."""
+    try:
+        return bytes(response.raw.read1(_CHUNK, decode_content=True))
     except urllib3.exceptions.ReadTimeoutError as error:
         raise requests.ReadTimeout(error) from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise requests.exceptions.ChunkedEncodingError(error) from error
-    finally:
-        response.close() if size > _LARGEST or deadline.passed() else response.raw.release_conn()
-    return b"".join(pieces)
