@@ -275,10 +275,10 @@ def _label(part: Part) -> Label | None:
 def _check_chain(part: Part, decoders: tuple[Decoder, ...], size: int) -> None:
     """What can be seen without a key: a decoder that must fail for whatever bytes come."""
     names = [decoder.name for decoder in decoders]
-    for before, name in zip([None, *names[:-1]], names, strict=True):
+    for before, name in zip(["", *names], names, strict=False):
         if name in _AFTER_UINT and before not in {"uint", "static_map", "regexp"}:
             part.wrong(f"decoder {name} works on a number in text: uint must come before it")
-    if not names:
+    if not names or not size:
         return
     if names[0] == "uint" and size not in _UINT_SIZES:
         part.wrong(f"decoder uint takes 1, 2, 4 or 8 bytes, not {size}")

@@ -19,15 +19,24 @@ _MOST = 200_000  # values, aliases counted at each use
 
 @dataclass
 class Mistakes:
-    """What is wrong, as `file:line: sentence`, in the order of discovery."""
+    """What is wrong: files, their lines (0: no line's fault), sentences."""
 
-    found: list[str] = field(default_factory=list)
+    entries: list[tuple[Path, int, str]] = field(default_factory=list)
 
     def add(self, file: Path, line: int, text: str) -> None:
-        self.found.append(f"{file}:{line}: {text}")
+        self.entries.append((file, line, text))
+
+    @property
+    def found(self) -> list[str]:
+        """Each as `file:line: sentence`, by file and line."""
+        order: dict[Path, int] = {}
+        for file, _, _ in self.entries:
+            order.setdefault(file, len(order))
+        entries = sorted(self.entries, key=lambda entry: (order[entry[0]], entry[1]))
+        return [f"{file}:{line}: {text}" if line else f"{file}: {text}" for file, line, text in entries]
 
     def __bool__(self) -> bool:
-        return bool(self.found)
+        return bool(self.entries)
 
 
 class Part:

@@ -67,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     library.debug = options.debug
     mistakes = Mistakes()
     if not options.path.startswith("/"):
-        mistakes.found.append(f"--web.telemetry-path {options.path}: a path begins with /")
+        mistakes.add(Path("--web.telemetry-path"), 0, f"{options.path} is no path: it begins with /")
     if not options.dir.is_dir():
-        mistakes.found.append(f"--config.dir {options.dir}: there is no such folder")
+        mistakes.add(options.dir, 0, "there is no such folder, named by --config.dir")
         plans = []
     else:
         plans = make_plans(options.dir, options.names.split(","), library, mistakes, options.btf)

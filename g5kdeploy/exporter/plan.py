@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +38,9 @@ def make_plans(folder: Path, names: list[str], library: Library, mistakes: Mista
     owners: dict[str, str] = {}
     for name in dict.fromkeys(names):
         if not name or "/" in name or name.startswith("."):
-            mistakes.add(folder, 1, f"{name!r} cannot be the name of a program")
+            mistakes.add(folder, 0, f"{name!r} cannot be the name of a program")
             continue
-        before = len(mistakes.found)
+        before = len(mistakes.entries)
         settings = read_load_settings(folder, name, mistakes)
         wanted = [(a.name, a.mode) for a in settings.alternatives] or [(name, "")]
         candidates = []
@@ -53,7 +54,7 @@ def make_plans(folder: Path, names: list[str], library: Library, mistakes: Mista
                 owner = owners.setdefault(metric.name, name)
                 if owner != name:
                     mistakes.add(config.file, metric.line, f"metric {metric.name} is also one of {owner}")
-        if len(mistakes.found) == before:
+        if len(mistakes.entries) == before:
             plans.append(Plan(name, settings, tuple(candidates)))
     return plans
 
@@ -105,8 +106,6 @@ def _check_settings(
 
 def encode(value: int | str, size: int) -> bytes:
     """A constant's bytes: a number of that size, or text with a NUL behind it. `ValueError` says what does not fit."""
-    import sys
-
     if isinstance(value, str):
         raw = value.encode()
         if len(raw) >= size:

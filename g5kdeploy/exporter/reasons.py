@@ -9,6 +9,8 @@ from pathlib import Path
 from .libbpf import LibbpfError, Program
 
 _CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
+_BTF = Path("/sys/kernel/btf/vmlinux")
+_KPROBES = Path("/sys/bus/event_source/devices/kprobe")
 _TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 
 
@@ -51,7 +53,7 @@ def explain_load(problem: LibbpfError) -> str:
         return _helper(helper[1])
     if match := re.search(r"failed to resolve CO-RE relocation <\w+> \[\d+\] (?:struct )?([\w.]+)", words):
         return f"this kernel has no {match[1]}, which the program reads"
-    if "failed to find valid kernel BTF" in words or not Path("/sys/kernel/btf/vmlinux").exists():
+    if "failed to find valid kernel BTF" in words or not _BTF.exists():
         return (
             "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF), which portable programs need; --btf.path can name a file"
         )
@@ -90,7 +92,7 @@ def explain_attach(problem: LibbpfError, program: Program) -> str:
     if kind in {"tp", "tracepoint"}:
         return _no_tracepoint(problem, target)
     if kind in {"kprobe", "kretprobe", "ksyscall", "kretsyscall", "kprobe.multi"}:
-        if not Path("/sys/bus/event_source/devices/kprobe").exists():
+        if not _KPROBES.exists():
             return "this kernel has no kprobes (CONFIG_KPROBES is off)"
         if problem.errno == errno.ENOENT:
             return f"this kernel has no function {target} to probe, or its module is not loaded"

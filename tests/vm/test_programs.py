@@ -1,0 +1,122 @@
+"""The programs on a real kernel: exact counts, the mock in both modes, nothing left of an exporter that is killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.qemu.machine import Machine
+from g5kdeploy.qemu.spec import MachineSpec, Share
+
+REPOSITORY = Path(__file__).parents[2]
+KERNEL = REPOSITORY.parent / "shared" / "kernels" / "bzImage-6.1-override"
+SOURCES = (
+    REPOSITORY / "composition" / "statx" / "workload" / "statx_bench.c",
+    REPOSITORY / "composition" / "statx" / "workload" / "bystander.c",
+    REPOSITORY / "tests" / "vm" / "guest" / "mock_cases.c",
+)
+EFAULT, EINVAL, ENOENT = 14, 22, 2
+
+pytestmark = pytest.mark.vm
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What happened in a machine whose root is this one's, read only, and whose only process is our script."""
+    if not KERNEL.exists():
+        pytest.skip("needs ../shared: a kernel with CONFIG_BPF_KPROBE_OVERRIDE")
+    folder = tmp_path_factory.mktemp("programs")
+    (folder / "out").mkdir()
+    subprocess.run(["make", "--silent", "-C", str(REPOSITORY / "bpf")], check=True, timeout=300)
+    for source in SOURCES:
+        binary = folder / source.stem
+        subprocess.run(["gcc", "-O2", "-Wall", "-static", "-o", str(binary), str(source)], check=True, timeout=300)
+    root = "root=root rootfstype=9p rootflags=trans=virtio,version=9p2000.L,cache=loose,msize=262144 ro"
+    script = REPOSITORY / "tests" / "vm" / "guest" / "programs.py"
+    packages = Path(yaml.__file__).parents[1]
+    machine = Machine(
+        MachineSpec(
+            "programs",
+            folder / "machine",
+            folder / "console",
+            KERNEL,
+            append=f"console=ttyS0 panic=-1 {root} init={sys.executable} -- {script} {REPOSITORY} {folder} {packages}",
+            shares=(Share(Path("/"), "root"), Share(folder / "out", "out", readonly=False)),
+            extra=("-no-reboot",),
+        )
+    )
+    deadline = Deadline.after(540, "the machine that runs the programs")
+    machine.start(deadline)
+    try:
+        while machine.alive():
+            deadline.sleep(0.5, machine.console_text()[-500:])
+    finally:
+        machine.stop()
+    result = folder / "out" / "result.json"
+    assert result.exists(), machine.console_text()[-3000:]
+    found: dict[str, Any] = json.loads(result.read_text())
+    assert "error" not in found, found["error"]
+    return found
+
+
+@pytest.mark.parametrize("who", ["everybody", "one"])
+def test_the_calls_of_a_cgroup_are_counted_exactly(seen: dict[str, Any], who: str) -> None:
+    run = seen["counting"][who]
+    samples = run["samples"]
+    own = f'cgroup="{run["said"]["cgroup"]}"'
+    assert samples[f"ebpf_exporter_statx_calls_total{{{own}}}"] == 5000
+    assert samples[f"ebpf_exporter_statx_latency_seconds_count{{{own}}}"] == 5000
+    assert samples[f'ebpf_exporter_statx_latency_seconds_bucket{{{own},le="+Inf"}}'] == 5000
+    assert 0 < samples[f"ebpf_exporter_statx_latency_seconds_sum{{{own}}}"] < run["said"]["seconds"]
+    others = samples.get('ebpf_exporter_statx_calls_total{cgroup="/sys/fs/cgroup"}', 0)
+    assert run["bystander"] > 0
+    assert others >= run["bystander"] if who == "everybody" else others == 0
+    assert all(samples[name] == 0 for name in samples if name.startswith("ebpf_exporter_statx_lost_total"))
+    assert run["status"] == 0
+
+
+@pytest.mark.parametrize("mode", ["override", "rewrite"])
+def test_the_mock_answers_for_its_path_and_for_nothing_else(seen: dict[str, Any], mode: str) -> None:
+    cases, true = seen[mode]["cases"], seen["true"]
+    for name in ("mocked", "untouched_buffer", "cold_path", "copy_on_write"):
+        assert cases[name] == [0, 0, 0], name
+    assert cases["other"][:2] == [0, 5] and abs(cases["other"][2] - true) < 60
+    assert cases["other_spelling"] == [0, 5, true]
+    assert cases["longer"][0] == ENOENT
+    assert cases["null_buffer"][0] == EFAULT and cases["null_path"][0] == EFAULT
+    assert {cases[name][0] for name in ("bad_flags", "both_sync_flags", "bad_mask")} == {EINVAL}
+
+
+@pytest.mark.parametrize("mode", ["override", "rewrite"])
+def test_the_mock_counts_every_call(seen: dict[str, Any], mode: str) -> None:
+    after = seen[mode]["after"]
+    counts = {
+        name: after[f'ebpf_exporter_statx_mock_total{{event="{name}"}}'] for name in ("calls", "matched", "mocked")
+    }
+    assert counts == {"calls": 112, "matched": 108, "mocked": 104}
+    assert after['ebpf_exporter_statx_mock_total{event="kernel_error"}'] == 4
+    assert after['ebpf_exporter_statx_mock_total{event="lost"}'] == 0
+    assert after["ebpf_exporter_statx_mock_latency_seconds_count"] == 112
+    assert after['ebpf_exporter_statx_mock_total{event="path_fail"}'] >= 1
+    word = {"override": "override", "rewrite": "exit_rewrite"}[mode]
+    assert after[f'g5k_bpf_mock_mode{{config="statx_mock",mode="{word}"}}'] == 1
+    assert after['g5k_bpf_mock_mode{config="statx_mock",mode="off"}'] == 0
+
+
+def test_only_the_override_answers_for_a_file_that_is_not_there(seen: dict[str, Any]) -> None:
+    assert seen["override"]["absent"].strip() == "0"
+    assert "No such file" in seen["rewrite"]["absent"]
+
+
+def test_nothing_stays_when_the_exporter_is_gone(seen: dict[str, Any]) -> None:
+    assert seen["override"]["status"] == -9
+    assert seen["rewrite"]["status"] == 0
+    for mode in ("override", "rewrite"):
+        assert seen[mode]["true_again"] == seen["true"]
