@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def test_a_cgroup_that_is_gone_keeps_its_name(tmp_path: Path) -> None:
 def test_without_watching_a_walk_finds_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     found = Cgroups(tmp_path)
-    assert found.path(os.stat(tmp_path / "a").st_ino) == str(tmp_path / "a")
+    assert found.path((tmp_path / "a").stat().st_ino) == str(tmp_path / "a")
     assert found.path(2**60) is None
 
 
@@ -52,7 +51,7 @@ def test_only_so_many_names_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (tmp_path / str(i)).mkdir()
     found = Cgroups(tmp_path)
     found.watch()
-    known = [i for i in range(30) if os.stat(tmp_path / str(i)).st_ino in found._paths]
+    known = [i for i in range(30) if (tmp_path / str(i)).stat().st_ino in found._paths]
     assert len(known) <= 10
 
 

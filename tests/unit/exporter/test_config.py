@@ -204,7 +204,8 @@ def test_load_settings(tmp_path: Path) -> None:
 
 def test_mistakes_in_load_settings(tmp_path: Path) -> None:
     (tmp_path / "x.load.yaml").write_text(
-        "alternatives:\n  - {name: a}\nmode_metric: 'a b'\nvalues: []\nfilter:\n  cgroup: relative\n  tgid: 0\nmore: 1\n"
+        "alternatives:\n  - {name: a}\nmode_metric: 'a b'\nvalues: []\n"
+        "filter:\n  cgroup: relative\n  tgid: 0\nmore: 1\n"
     )
     mistakes = Mistakes()
     read_load_settings(tmp_path, "x", mistakes)

@@ -144,7 +144,7 @@ def test_what_may_have_another_name_later_is_not_kept(decoders: Decoders, tmp_pa
 
 def test_a_cgroup_is_found_by_its_inode(decoders: Decoders, tmp_path: Path) -> None:
     folder = tmp_path / "cgroup" / "system.slice"
-    assert chain(decoders, u(os.stat(folder).st_ino, 8), "uint", "cgroup") == os.fsencode(folder)
+    assert chain(decoders, u(folder.stat().st_ino, 8), "uint", "cgroup") == os.fsencode(folder)
 
 
 def test_names_of_system_calls() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from g5kdeploy.exporter.document import Mistakes
-from g5kdeploy.exporter.libbpf import Library, LibbpfError
+from g5kdeploy.exporter.libbpf import LibbpfError, Library
 from g5kdeploy.exporter.loader import CannotLoad, cgroup_id
 from g5kdeploy.exporter.plan import encode, make_plans
 
