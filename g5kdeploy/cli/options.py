@@ -17,6 +17,15 @@ experiment_argument = click.argument(
 )
 """The experiment file, or its folder; default ./experiment.yaml. Parameter `experiment: Path`."""
 
+experiment_option = click.option(
+    "--experiment",
+    type=click.Path(path_type=Path),
+    default=Path("experiment.yaml"),
+    metavar="PATH",
+    help="The experiment file whose run it is about, or its folder [default: experiment.yaml].",
+)
+"""The same as an option, for commands whose argument is a node. Parameter `experiment: Path`."""
+
 output_option = click.option(
     "-o", "--output", type=click.Choice(FORMATS), default=None, help="How the answer is printed [default: table]."
 )

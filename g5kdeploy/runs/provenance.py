@@ -122,9 +122,8 @@ def write_sbom(run: Run) -> Path:
 
 def _packages(built: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
     """The lock in a manifest's `built`: package name -> version, sha256, file."""
-    lock = built.get("lock", built)
-    packages = lock.get("packages", {}) if isinstance(lock, Mapping) else {}
-    return packages if isinstance(packages, Mapping) else {}
+    lock = built.get("lock")
+    return lock if isinstance(lock, Mapping) else {}
 
 
 def _package(name: str, package: Mapping[str, Any]) -> dict[str, Any]:

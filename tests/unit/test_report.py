@@ -197,9 +197,7 @@ def test_the_sbom_lists_packages_and_paths(run: Run) -> None:
         json.dumps(
             {
                 "paths": {"/nix/store/abc-x": {"nar_hash": "sha256-aaa", "nar_size": 12, "references": []}},
-                "built": {
-                    "lock": {"packages": {"libc6": {"version": "2.36", "sha256": "ab" * 32, "file": "libc6.deb"}}}
-                },
+                "built": {"lock": {"libc6": {"version": "2.36", "sha256": "ab" * 32, "file": "libc6.deb"}}},
             }
         )
     )

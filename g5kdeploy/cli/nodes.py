@@ -1,0 +1,112 @@
+"""Which nodes a command is about: those of a run, by name, by role or by a folded set; or any of a testbed that is named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.cli import settings
+from g5kdeploy.events.failure import InvalidUse
+
+if TYPE_CHECKING:
+    from g5kdeploy.node import Reach
+    from g5kdeploy.runs import Run
+
+FILE_NAME = "experiment.yaml"
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Nodes by full name, the testbed they are of, and their run if they belong to one."""
+
+    names: tuple[str, ...]
+    testbed: str
+    run: Run | None = None
+
+    def reach(self) -> Reach:
+        """The way to them, with the settings of the testbed's home."""
+        from g5kdeploy.node import Reach
+        from g5kdeploy.testbed import credentials, places
+
+        place = places.find(self.testbed)
+        try:
+            user = credentials.load(place.home, {} if place.name == places.LAB else os.environ).username
+        except Problem:
+            user = None  # the SSH configuration may know
+        return Reach(place.home, user)
+
+
+def experiment_file(path: Path) -> Path:
+    """The absolute path of an experiment file, given it or its folder."""
+    return Path(os.path.abspath(path / FILE_NAME if path.is_dir() else path))  # noqa: PTH100  links stay links
+
+
+def current_run(experiment: Path, run_id: str | None) -> Run:
+    """The run that a command goes on with."""
+    from g5kdeploy.runs import find, runs_folder
+
+    file = experiment_file(experiment)
+    wanted = settings.get("runs")
+    return find(runs_folder(file, Path(wanted) if wanted else None), file, run_id)
+
+
+def choose(words: Iterable[str], experiment: Path, run_id: str | None, testbed: str | None) -> Chosen:
+    """The nodes that `words` mean: names (full or short), roles, folded sets (vm-[1-4]), or `all`.
+
+    They are nodes of the run; without an experiment file here, names are those of the testbed.
+    """
+    named = settings.get("testbed", testbed)
+    if run_id is None and not experiment_file(experiment).exists():
+        if named is None:
+            raise InvalidUse(
+                f"no run and no testbed to look for nodes in: {experiment} does not exist",
+                hint="name the experiment with --experiment PATH, or the testbed with --testbed",
+            )
+        return Chosen(_of_testbed(words), named)
+    run = current_run(experiment, run_id)
+    return Chosen(
+        of_run(words, {name: str(node.get("role", "")) for name, node in run.nodes().items()}), run.testbed, run
+    )
+
+
+def of_run(words: Iterable[str], roles: dict[str, str]) -> tuple[str, ...]:
+    """The full names that words mean among a run's nodes (name -> role), each once, in the order of the words."""
+    if not roles:
+        raise InvalidUse("the run has no nodes yet", hint="g5kdeploy reserve, or g5kdeploy run")
+    found: dict[str, None] = {}
+    for word in words:
+        if word == ALL:
+            found.update(dict.fromkeys(roles))
+            continue
+        playing = [name for name, role in roles.items() if role == word]
+        if playing:
+            found.update(dict.fromkeys(playing))
+            continue
+        from g5kdeploy.node import expand
+
+        for name in expand(word):
+            full = next((known for known in roles if name in (known, known.split(".")[0])), None)
+            if full is None:
+                raise InvalidUse(f"the run has no node or role `{name}`", hint=f"it has {', '.join(sorted(roles))}")
+            found[full] = None
+    return tuple(found)
+
+
+def _of_testbed(words: Iterable[str]) -> tuple[str, ...]:
+    from g5kdeploy.node import expand
+
+    names = [name for word in words for name in expand(word)]
+    for name in names:
+        if "." not in name:
+            raise InvalidUse(f"`{name}` is no full name", hint="without a run, say for example vm-1.lab.grid5000.fr")
+    return tuple(dict.fromkeys(names))
+
+
+def site_of(node: str) -> str:
+    """The site in a node's full name: the label after the node's own."""
+    return node.split(".")[1]
