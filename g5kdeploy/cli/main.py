@@ -75,12 +75,18 @@ def _call(args: list[str]) -> int:
 
 
 def _stdout_is_open() -> bool:
+    import select
+
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at exit
-        return False
-    return True
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return True  # no file at all: a test's
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    if not any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
+        return True
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # the interpreter flushes once more at exit
+    return False
 
 
 def _told(error: BaseException, args: list[str]) -> int:

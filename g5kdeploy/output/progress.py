@@ -55,15 +55,20 @@ def renderer(screen: Screen, form: str = "auto") -> Renderer:
 
 def line_of(event: Event) -> str:
     """One event as one line: `phase  [node] step ... ok (12 s) detail`."""
-    parts = [event.phase.ljust(8), f"[{clean(event.node)}]" if event.node else "", clean(event.step)]
-    parts.append(WORDS[event.state])
+    words = [
+        event.phase.ljust(8),
+        f"[{clean(event.node)}]" if event.node else "",
+        clean(event.step),
+        WORDS[event.state],
+    ]
     if event.duration is not None and event.state is not State.START:
-        parts.append(f"({human_seconds(event.duration)})")
-    detail = clean(event.detail).strip()
-    if detail and event.state in (State.FAILED, State.WARNING, State.NOTE):
-        parts[-1] = parts[-1] + ":" if event.step else parts[-1]
-    first, *rest = detail.splitlines() or [""]
-    return "\n".join([" ".join(part for part in [*parts, first] if part), *(f"    {line}" for line in rest)])
+        words.append(f"({human_seconds(event.duration)})")
+    line = " ".join(word for word in words if word)
+    first, *rest = clean(event.detail).strip().splitlines() or [""]
+    if first:
+        told = event.state in (State.FAILED, State.WARNING, State.NOTE)
+        line += f": {first}" if told else f" {first}"
+    return "\n".join([line, *(f"    {more}" for more in rest)])
 
 
 class _View:

@@ -1,0 +1,333 @@
+"""The command line's frame: start-up time, exit codes, problems as sentences, what all commands have."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from g5kdeploy.base.files import Held
+from g5kdeploy.base.problem import DeadlinePassed, Problem
+from g5kdeploy.cli import table
+from g5kdeploy.cli.main import Terminated, main
+from g5kdeploy.events import failure
+from g5kdeploy.events.failure import ExitCode
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("paramiko", "rich", "pydantic", "requests", "grid5000", "fabric", "yaml", "jinja2", "pyarrow", "ClusterShell",
+         "prometheus_client", "cheroot", "werkzeug")  # fmt: skip
+
+
+def walk(command: click.Command, words: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:
+    found = [(words, command)]
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            found += walk(child, (*words, name))
+    return found
+
+
+def commands() -> list[tuple[tuple[str, ...], click.Command]]:
+    return [
+        entry
+        for name, module in table.MODULES.items()
+        for entry in walk(importlib.import_module(module).command, (name,))
+    ]
+
+
+def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_table_is_what_the_commands_say() -> None:
+    for name, module in table.MODULES.items():
+        command = importlib.import_module(module).command
+        assert command.name == name
+        assert command.short_help == table.SHORT_HELPS[name]
+
+
+def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, _ in commands():
+        assert main([*words, "--help"]) == 0
+        text = capsys.readouterr().out
+        assert "Example:" in text, words
+        assert f"g5kdeploy {words[0]}" in text.split("Example:")[1], words
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = f"""
+import sys
+from g5kdeploy.cli.main import main
+assert main(["--help"]) == 0
+print("heavy:", [name for name in {HEAVY!r} if name in sys.modules])
+"""
+    done = python(code)
+    assert "heavy: []" in done.stdout, done.stdout + done.stderr
+    for name in table.SHORT_HELPS:
+        assert re.search(rf"^  {name}\s", done.stdout, re.MULTILINE), name
+
+
+def test_a_commands_module_imports_nothing_heavy() -> None:
+    names = sorted(table.MODULES.values())
+    code = f"""
+import importlib, sys
+for name in {names!r}:
+    importlib.import_module(name)
+print("heavy:", [name for name in {HEAVY!r} if name in sys.modules])
+"""
+    done = python(code)
+    assert "heavy: []" in done.stdout, done.stdout + done.stderr
+
+
+def test_no_arguments_are_a_question(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "Phases:" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"g5kdeploy \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["biuld"], "Did you mean `build`?"),
+        (["no-such-thing"], "There is no command"),
+        (["doctor", "--no-such-option"], "No such option"),
+        (["completion"], "Missing argument"),
+        (["completion", "tcsh"], "tcsh"),
+        (["config"], "config"),
+        (["--nonsense"], "No such option"),
+    ],
+)
+def test_wrong_use(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(args) == ExitCode.USAGE
+    out, err = capsys.readouterr()
+    assert said in err + out
+    assert "Traceback" not in err
+
+
+def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException | Callable[[], None]) -> int:
+    """The exit code of a command that raises."""
+
+    def callback() -> None:
+        if isinstance(error, BaseException):
+            raise error
+        error()
+
+    monkeypatch.setattr(table.LazyGroup, "get_command", lambda *_: click.Command("doctor", callback=callback))
+    return main(["doctor"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Problem("it broke"), 1),
+        (failure.Failure("it broke"), 1),
+        (failure.InvalidUse("wrong"), 2),
+        (click.UsageError("wrong"), 2),
+        (click.ClickException("wrong"), 2),
+        (ValueError("a bug"), 3),
+        (OSError(errno.ENOSPC, "no space"), 3),
+        (failure.NotAllowed("no"), 4),
+        (failure.PartlyDone("some"), 5),
+        (failure.NoResources("none"), 6),
+        (failure.Taken("held"), 7),
+        (Held("held"), 7),
+        (failure.Changed("changed"), 8),
+        (failure.TimeOver("late"), 9),
+        (DeadlinePassed("late"), 9),
+        (KeyboardInterrupt(), 130),
+        (click.Abort(), 130),
+        (Terminated(), 143),
+        (click.exceptions.Exit(5), 5),
+        (SystemExit(4), 4),
+    ],
+)
+def test_the_table_of_exit_codes(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert raising(monkeypatch, error) == code
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    if isinstance(error, Problem):
+        assert err.startswith("error: ")
+
+
+def test_every_exit_code_is_in_the_documentation_and_only_those() -> None:
+    text = (ROOT / "docs" / "exit-codes.md").read_text()
+    documented = {int(number) for number in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+    assert documented == {int(code) for code in ExitCode}
+
+
+def test_what_a_command_returns_is_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, code in ((None, 0), (ExitCode.PARTLY, 5), (ExitCode.DONE, 0)):
+        made = click.Command("doctor", callback=lambda value=value: value)
+        monkeypatch.setattr(table.LazyGroup, "get_command", lambda *_, made=made: made)
+        assert main(["doctor"]) == code
+
+
+def test_a_problem_is_told_in_four_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    problem = Problem("it broke", cause="first\nsecond \x1b[31mred", hint="mend it", log=Path("/x/y.log"))
+    assert raising(monkeypatch, problem) == 1
+    assert capsys.readouterr().err == "error: it broke\ncause: first\n  second red\nhint: mend it\nlog: /x/y.log\n"
+
+
+def test_a_bug_is_written_down_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("G5KDEPLOY_PASSWORD", "hunter2")
+    assert raising(monkeypatch, RuntimeError("with hunter2 inside")) == ExitCode.BUG
+    err = capsys.readouterr().err
+    log = Path(re.findall(r"^log: (.*)$", err, re.MULTILINE)[0])
+    report = log.read_text()
+    assert "Traceback" in report and "g5kdeploy doctor" in report and "Python 3." in report
+    assert "hunter2" not in report + err
+    assert "Traceback" not in err
+    assert log.stat().st_mode & 0o077 == 0
+
+
+def test_a_bug_that_cannot_be_written_down_is_still_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("G5KDEPLOY_HOME", str(tmp_path / "file" / "below"))
+    assert raising(monkeypatch, RuntimeError("oh")) == ExitCode.BUG
+    assert "RuntimeError: oh" in capsys.readouterr().err
+
+
+def test_a_reader_who_goes_away_is_no_bug() -> None:
+    code = """
+import sys
+from g5kdeploy.cli.main import main
+sys.exit(main(["config", "show", "-o", "json"]))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read().decode()
+        process.wait(120)
+    assert said == ""
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_unwind_and_have_their_codes(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    script = """
+import sys, time, click
+from g5kdeploy.cli import table
+from g5kdeploy.cli.main import main
+def wait():
+    try:
+        print("ready", flush=True)
+        time.sleep(100)
+    finally:
+        print("cleaned up", flush=True)
+table.LazyGroup.get_command = lambda *_: click.Command("doctor", callback=wait)
+sys.exit(main(["doctor"]))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=120)
+    assert out == "cleaned up\n"
+    assert process.returncode == code
+    assert err.strip() in ("interrupted", "terminated")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import shutil
+
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "_G5KDEPLOY_COMPLETE" in script
+    if shutil.which(shell):
+        done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_completion_knows_the_commands_and_their_options() -> None:
+    code = "import sys; from g5kdeploy.cli.main import main; sys.exit(main())"
+    done = python(code, _G5KDEPLOY_COMPLETE="bash_complete", COMP_WORDS="g5kdeploy do", COMP_CWORD="1")
+    assert done.stdout.split() == ["plain,doctor"], done.stderr
+    done = python(code, _G5KDEPLOY_COMPLETE="bash_complete", COMP_WORDS="g5kdeploy doctor --te", COMP_CWORD="2")
+    assert done.stdout.split() == ["plain,--testbed"], done.stderr
+
+
+def test_settings_and_their_origins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from g5kdeploy.cli import settings
+
+    (tmp_path / "roles.nix").write_text("{ }")
+    file = tmp_path / "experiment.yaml"
+    file.write_text("apiVersion: g5kdeploy/v1\nname: a\nroles: {x: {nodes: 1}}\nqueue: production\nsite: rennes\n")
+    settings.config_file().parent.mkdir(parents=True)
+    settings.config_file().write_text("queue: testing\nwalltime: 2h\nsite: nancy\nproject: mine\n")
+    monkeypatch.setenv("G5KDEPLOY_SITE", "lyon")
+    assert main(["config", "show", str(file), "--origin", "-o", "json"]) == 0
+    found = {item["name"]: (item["value"], item["origin"]) for item in json.loads(capsys.readouterr().out)["items"]}
+    assert found["output"] == ("json", "--output")
+    assert found["site"] == ("lyon", "G5KDEPLOY_SITE")
+    assert found["queue"] == ("production", f"{file}:4")
+    assert found["walltime"] == ("2h", f"{settings.config_file()}:2")
+    assert found["environment"] == ("debian12-min", "default")
+    experiment = settings.experiment_of(file, walltime="3h")
+    assert (experiment.site, experiment.queue, experiment.project) == ("lyon", "production", "mine")
+    assert experiment.walltime == 3 * 3600
+
+
+def test_a_wrong_configuration_file(capsys: pytest.CaptureFixture[str]) -> None:
+    from g5kdeploy.cli import settings
+
+    settings.config_file().parent.mkdir(parents=True)
+    settings.config_file().write_text("queu: testing\nsite: [a]\n")
+    assert main(["config", "show"]) == ExitCode.USAGE
+    err = capsys.readouterr().err
+    assert "config.yaml:1: unknown key `queu` (did you mean `queue`?)" in err
+    assert "config.yaml:2: `site` must be one value" in err
+
+
+def test_a_wrong_value_in_the_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("G5KDEPLOY_OUTPUT", "xml")
+    assert main(["config", "show"]) == ExitCode.USAGE
+    assert "G5KDEPLOY_OUTPUT" in capsys.readouterr().err
+
+
+def test_the_defaults_are_the_experiment_files() -> None:
+    from g5kdeploy.cli.settings import SETTINGS
+    from g5kdeploy.experiment import Experiment
+
+    for setting in SETTINGS:
+        if setting.key:
+            assert Experiment.model_fields[setting.key].default == setting.default, setting.name
