@@ -23,7 +23,7 @@ class Settings:
 
     nodes: int = 2
     memory: int = 1024
-    cpus: int = 2
+    cpus: int = 1
     pace: float = 60.0
     reference: str | None = None
     user: str = USER
@@ -34,6 +34,8 @@ class Settings:
             raise Problem(f"a lab has 1 to 64 nodes, not {self.nodes}")
         if self.memory < 256:
             raise Problem(f"a node needs at least 256 MiB of memory, not {self.memory}")
+        if not 1 <= self.cpus <= 64:
+            raise Problem(f"a node has 1 to 64 processors, not {self.cpus}")
         if not 1 <= self.pace <= 10_000:
             raise Problem(f"the pace is 1 (the real site's) or more, not {self.pace:g}")
 

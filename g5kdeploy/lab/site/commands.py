@@ -23,18 +23,22 @@ log = logging.getLogger(__name__)
 _SCRIPT = '''\
 #!/usr/bin/env python3
 """{name}: {purpose}"""
-import argparse, json, os, socket, sys
+import argparse, json, os, select, socket, sys
 
 def ask(**request):
     with socket.socket(socket.AF_UNIX) as channel:
         channel.connect(os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "commands.sock"))
         channel.sendall(json.dumps(request).encode() + b"\\n")
-        with channel.makefile("rb") as stream:
-            while True:
-                line = stream.readline()
-                if not line:
-                    return
-                yield json.loads(line)
+        wait, rest = select.poll(), b""
+        wait.register(channel, select.POLLIN)
+        wait.register(1, 0)  # whoever reads us may leave while nothing comes
+        while True:
+            ready = [which for which, _ in wait.poll()]
+            data = channel.recv(1 << 20) if 1 not in ready else b""
+            *lines, rest = (rest + data).split(b"\\n")
+            yield from map(json.loads, lines)
+            if not data:
+                return
 
 parser = argparse.ArgumentParser(prog="{name}", description="{purpose}")
 parser.add_argument("-m", "--machine", action="append", required=True, help="a node; may be given several times")

@@ -23,7 +23,7 @@ MINI_OS, BROADCAST, BOOT = "SetDeploymentMiniOS", "BroadcastEnv", "BootNewEnv"
 PAUSES = {MINI_OS: 100.0, BROADCAST: 30.0, BOOT: 0.0}
 """Seconds that the real thing takes for what the lab does at once: reboots into a deployment system, a broadcast."""
 BROADCAST_SECONDS = 600.0
-BOOT_SECONDS = 300.0
+BOOT_SECONDS = 600.0
 
 
 class Deployer:

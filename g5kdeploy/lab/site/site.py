@@ -21,7 +21,7 @@ from g5kdeploy.lab.site.systems import System
 
 log = logging.getLogger(__name__)
 
-BOOT_SECONDS = 300.0  # a node's way to its SSH server, on a busy machine without KVM
+BOOT_SECONDS = 600.0  # a node's way to its SSH server, on a busy machine without KVM
 GRANT_SECONDS = 90.0
 
 

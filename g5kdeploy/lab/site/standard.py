@@ -83,10 +83,11 @@ _PAM = "auth sufficient pam_permit.so\naccount sufficient pam_permit.so\nsession
 
 
 def identity(index: int, nodes: int, host_key: bytes) -> dict[str, Entry]:
-    """What makes a system this node: host name, names of the site, and the host key."""
+    """What makes a system this node: host name, names of the site, its name server, and the host key."""
     return {
         "handover/etc/hostname": Entry(f"{names.CLUSTER}-{index}\n".encode()),
         "handover/etc/hosts": Entry(names.hosts(nodes).encode()),
+        "handover/etc/resolv.conf": Entry(f"search {names.DOMAIN}\nnameserver {names.gateway()}\n".encode()),
         "handover/etc/ssh/ssh_host_ed25519_key": Entry(host_key, 0o600),
     }
 

@@ -1,0 +1,180 @@
+"""A whole site without its nodes: real namespaces, sshd, dnsmasq, web server and commands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab.settings import Places, Settings
+from g5kdeploy.lab.site import home, names
+from g5kdeploy.lab.site.namespace import missing
+from g5kdeploy.lab.site.site import Site
+from g5kdeploy.lab.site.systems import System
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or bool(missing(True)), reason=f"needs root and namespaces: {missing(True)}"
+)
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _no_environment(name: str, deadline: Deadline) -> System:
+    raise Problem(f"no environment {name} in this test")
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file in the place of /etc/hosts."""
+    file = tmp_path_factory.mktemp("etc") / "hosts"
+    file.write_text("127.0.0.1 localhost\n")
+    patch = pytest.MonkeyPatch()
+    patch.setattr(home.write_hosts, "__defaults__", (file,))
+    patch.setattr(home.remove_hosts, "__defaults__", (file,))
+    yield file
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def site(hosts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(Settings(nodes=2), Places(tmp_path_factory.mktemp("state") / "lab"), _no_environment)
+    try:
+        made.start(Deadline.after(120, "the site"))
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def run(site: Site) -> Run:
+    """Run a command over SSH on a host of the site, or another program with the lab's SSH settings."""
+    config = site.places.home / ".ssh" / "config"
+
+    def call(host: str, command: str, *, program: str = "ssh", **more: str) -> subprocess.CompletedProcess[str]:
+        words = [program, "-F", str(config), "-o", "BatchMode=yes"]
+        words += [host, command] if program == "ssh" else ["-b", "-", host]
+        return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, **more)  # type: ignore[call-overload,no-any-return]
+
+    return call
+
+
+def test_gateway_and_frontend_let_the_user_in(run: Run) -> None:
+    for host in ("access.grid5000.fr", "flab.grid5000.fr", "frontend.lab.grid5000.fr", "lab"):
+        done = run(host, "id -un; pwd; hostname")
+        assert done.stdout.split() == ["jdoe", "/home/jdoe", "flab"], done.stderr
+
+
+def test_the_frontend_resolves_the_sites_names(run: Run) -> None:
+    done = run("flab", "getent hosts vm-2.lab.grid5000.fr public.lab.grid5000.fr vm-1-kavlan-4")
+    found = [line.split()[0] for line in done.stdout.splitlines()]
+    assert found == [names.node_ip(2), names.PUBLIC_IP, names.node_ip(1, 4)]
+
+
+def test_names_are_served_to_nodes_too(site: Site) -> None:
+    code = (
+        "import socket,struct,sys\n"
+        "s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(20)\n"
+        "q=b'\\x00\\x01\\x01\\x00\\x00\\x01'+bytes(6)"
+        "+b''.join(bytes([len(p)])+p.encode() for p in sys.argv[1].split('.'))+b'\\0\\0\\1\\0\\1'\n"
+        f"s.sendto(q,('{names.gateway()}',53)); print(socket.inet_ntoa(s.recv(512)[-4:]))"
+    )
+    words = ["python3", "-c", code, "vm-1.lab.grid5000.fr"]
+    assert site.namespace.run(words, Deadline.after(60, "a name")).stdout.strip() == names.node_ip(1)
+
+
+def test_files_go_to_the_public_folder_and_come_over_http(run: Run, site: Site, tmp_path: Path) -> None:
+    content = tmp_path / "content"
+    content.write_bytes(os.urandom(3_000_000))
+    done = run("flab", "", program="sftp", input=f"put {content} public/content\n")
+    assert done.returncode == 0, done.stderr
+    url = f"http://{names.PUBLIC}/~jdoe/content"
+    assert run("flab", f"curl -fsS {url} | cmp - public/content").returncode == 0
+    kept = tmp_path / "kept"
+    site.download(url, kept, Deadline.after(60, "a download"))
+    assert kept.read_bytes() == content.read_bytes()
+    with pytest.raises(Problem, match="cannot be fetched"):
+        site.download(f"{url}x", kept, Deadline.after(60, "a download"))
+
+
+def test_parallel_readers_are_served(run: Run) -> None:
+    readers = " & ".join(["curl -fsS http://public.lab.grid5000.fr/~jdoe/many -o /dev/null || echo lost"] * 16)
+    done = run("flab", f"head -c 5000000 /dev/urandom > public/many; {readers} & wait")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_strangers_stay_outside(site: Site, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=60)
+    for user in ("jdoe", "root"):
+        words = ["ssh", "-F", "none", "-i", key, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
+        words += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+        words += ["-p", str(site.access.port), f"{user}@{site.access.host}", "id"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 255 and "Permission denied" in done.stderr
+
+
+def test_host_keys_are_known_beforehand(site: Site) -> None:
+    known = site.places.home / ".ssh" / "known_hosts"
+    words = ["ssh", "-F", "none", "-i", site.places.home / ".ssh" / "id_ed25519", "-o", "StrictHostKeyChecking=yes"]
+    words += ["-o", f"UserKnownHostsFile={known}", "-o", "BatchMode=yes", "-p", str(site.frontend.port)]
+    done = subprocess.run(
+        [*words, f"jdoe@{site.frontend.host}", "echo in"], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "in\n", done.stderr
+
+
+def test_the_frontends_commands_answer(run: Run, site: Site) -> None:
+    node = site.nodes[names.node(1)]
+    node.console.parent.mkdir(parents=True, exist_ok=True)
+    node.console.write_text("Linux version 6\nlogin:\n")
+    assert run("flab", "kaconsole3 -m vm-1").stdout == "Linux version 6\nlogin:\n"
+    assert run("flab", "kaconsole3 -m vm-1 --from 16").stdout == "login:\n"
+    assert run("flab", "kapower3 --status -m vm-1.lab.grid5000.fr").stdout == "vm-1.lab.grid5000.fr: off\n"
+    wrong = run("flab", "kapower3 --status -m vm-9")
+    assert wrong.returncode == 1 and "no such node" in wrong.stderr
+    empty = run("flab", "kapower3 --on -m vm-2")
+    assert empty.returncode == 1 and "nothing to boot" in empty.stderr
+
+
+def test_a_console_that_is_followed_ends_with_its_reader(run: Run, site: Site) -> None:
+    node = site.nodes[names.node(1)]
+    node.console.parent.mkdir(parents=True, exist_ok=True)
+    node.console.write_text("begin\n")
+    done = run("flab", "kaconsole3 -f -m vm-1 | head -1")
+    assert done.stdout == "begin\n"
+
+
+def test_nodes_move_between_bridges(site: Site) -> None:
+    def where(tap: str) -> str:
+        return site.namespace.run(["ip", "-o", "link", "show", tap], Deadline.after(60, "a link")).stdout
+
+    assert "master production" in where("vm-2")
+    site.network.move(2, 4)
+    assert "master kavlan4" in where("vm-2")
+    site.network.dhcp(4, False)
+    site.network.dhcp(4, True)
+    site.network.move(2, None)
+    assert "master production" in where("vm-2")
+
+
+def test_a_job_without_an_environment_gets_no_node(site: Site) -> None:
+    assert site.open_for([names.node(1)], "jdoe") == [names.node(1)]
+    site.close_for([names.node(1)], "jdoe", deployed=True)
+
+
+def test_nothing_of_a_stopped_site_is_left(hosts: Path, tmp_path: Path) -> None:
+    made = Site(Settings(nodes=1), Places(tmp_path / "lab"), _no_environment)
+    before = hosts.read_text()
+    made.start(Deadline.after(120, "the site"))
+    holder = made.namespace._pid
+    inside = made.namespace.run(["ss", "-lntH"], Deadline.after(60, "sockets")).stdout
+    assert f"{names.PUBLIC_IP}:80" in inside
+    made.stop()
+    assert not Path(f"/proc/{holder}").exists()
+    assert hosts.read_text() == before
+    made.stop()  # a second time does no harm

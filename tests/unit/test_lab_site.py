@@ -1,0 +1,204 @@
+"""The site's names, files and archives, without namespaces."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from g5kdeploy.base import cpio, files
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab import control
+from g5kdeploy.lab.settings import Places, Settings
+from g5kdeploy.lab.site import home, names, network, ssh, standard, web
+from g5kdeploy.lab.site.images import _link
+
+
+def test_names_of_nodes() -> None:
+    assert names.node(1) == "vm-1.lab.grid5000.fr"
+    assert names.number("vm-12.lab.grid5000.fr") == names.number("vm-12") == 12
+    for wrong in ("vm-0", "vm-01", "vm-1.other.grid5000.fr", "x-1", "", "vm-1-kavlan-4"):
+        with pytest.raises(ValueError, match=wrong or "^$"):
+            names.number(wrong)
+
+
+def test_addresses_are_those_of_the_reference_data() -> None:
+    from g5kdeploy.lab.reference import lab_site
+
+    node = lab_site(3).nodes("lab")[1]
+    card = node["network_adapters"][0]
+    number = names.number(node["uid"])
+    assert (card["ip"], card["mac"]) == (names.node_ip(number), names.node_mac(number))
+    assert node["kavlan"]["eth0"]["kavlan-4"] == names.node_ip(number, 4)
+
+
+def test_every_name_is_in_the_hosts_file_once() -> None:
+    lines = names.hosts(2).splitlines()
+    known = [name for line in lines for name in line.split()[1:]]
+    assert len(known) == len(set(known))
+    assert {"vm-2.lab.grid5000.fr", "public.lab.grid5000.fr", "vm-1-kavlan-4.lab.grid5000.fr"} <= set(known)
+
+
+def test_dnsmasq_knows_each_node(tmp_path: Path) -> None:
+    text = network.dnsmasq_configuration(tmp_path, 2)
+    assert f"dhcp-host={names.node_mac(2)},{names.node_ip(2)},vm-2,12h" in text
+    assert "interface=production" in text
+    vlan = network.dnsmasq_configuration(tmp_path, 2, 4)
+    assert f"{names.node_ip(1, 4)},vm-1-kavlan-4" in vlan and "interface=kavlan4" in vlan
+
+
+def test_dnsmasq_takes_its_configuration(tmp_path: Path) -> None:
+    files.write(tmp_path / "hosts", names.hosts(2))
+    files.write(tmp_path / "conf", network.dnsmasq_configuration(tmp_path, 2))
+    done = subprocess.run(["dnsmasq", "--test", "-C", tmp_path / "conf"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_ssh_settings_lead_through_the_gateway(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(home.ssh_config(tmp_path, "jdoe", ssh.Address("127.1.2.1", 2201)))
+
+    def ask(host: str) -> dict[str, str]:
+        done = subprocess.run(["ssh", "-G", "-F", config, host], capture_output=True, text=True, timeout=60, check=True)
+        return dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+
+    gateway = ask("access.grid5000.fr")
+    assert (gateway["hostname"], gateway["port"], gateway["user"]) == ("127.1.2.1", "2201", "jdoe")
+    assert gateway.get("proxyjump", "none") == "none"
+    for host in ("flab.grid5000.fr", "lab", "frontend.lab.grid5000.fr", "vm-1.lab.grid5000.fr", "vm-2"):
+        assert ask(host)["proxyjump"] == "access.grid5000.fr"
+    assert ask("vm-1.lab.grid5000.fr")["stricthostkeychecking"] in ("false", "no")
+    assert ask("lab.grid5000.fr")["stricthostkeychecking"] not in ("false", "no")
+
+
+def test_known_hosts_has_outside_names_with_their_port() -> None:
+    access, frontend = ssh.Address("127.1.2.1", 2201), ssh.Address("127.1.2.2", 22)
+    text = home.known_hosts(access, frontend, "ssh-ed25519 AAAA access", "ssh-ed25519 BBBB frontend")
+    assert "[127.1.2.1]:2201 ssh-ed25519 AAAA\n" in text and ",127.1.2.2 ssh-ed25519 BBBB\n" in text
+
+
+def test_etc_hosts_gets_and_loses_one_block(tmp_path: Path) -> None:
+    file, folder = tmp_path / "hosts", tmp_path / "lab"
+    folder.mkdir()
+    file.write_text("127.0.0.1 localhost")
+    block = home.hosts_block(folder, ssh.Address("127.1.2.1", 22), ssh.Address("127.1.2.2", 22))
+    assert home.write_hosts(block, file) and home.write_hosts(block, file)
+    assert file.read_text() == "127.0.0.1 localhost\n" + block
+    assert not home.write_hosts(block.replace("127.1.2.1", "127.9.9.9"), file)
+    home.remove_hosts(block, file)
+    assert file.read_text() == "127.0.0.1 localhost\n"
+
+
+def test_names_of_a_lab_that_was_killed_are_removed_and_those_of_a_running_one_stay(tmp_path: Path) -> None:
+    file, alive = tmp_path / "hosts", tmp_path / "alive"
+    gone = home.hosts_block(tmp_path / "gone", ssh.Address("127.1.2.1", 22), ssh.Address("127.1.2.2", 22))
+    stays = home.hosts_block(alive, ssh.Address("127.3.2.1", 22), ssh.Address("127.3.2.2", 22))
+    file.write_text("127.0.0.1 localhost\n" + gone + "10.0.0.1 mine\n" + stays)
+    with files.lock(alive / "lock", "the lab"):
+        home.remove_stale(file)
+    assert file.read_text() == "127.0.0.1 localhost\n10.0.0.1 mine\n" + stays
+    home.remove_stale(file)
+    assert file.read_text() == "127.0.0.1 localhost\n10.0.0.1 mine\n"
+
+
+def test_labs_have_addresses_of_their_own() -> None:
+    one, two = home.loopback(Path("/a")), home.loopback(Path("/b"))
+    assert one != two and one == home.loopback(Path("/a"))
+    assert all(address.startswith("127.") for address in one + two)
+
+
+def test_the_handover_is_an_archive_that_cpio_reads(tmp_path: Path) -> None:
+    entries = standard.handover(1, 2, b"secret", "jdoe", "ssh-ed25519 AAAA management")
+    done = subprocess.run(
+        ["cpio", "-idm", "--quiet"], input=cpio.archive(entries), cwd=tmp_path, capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    key = tmp_path / "handover/etc/ssh/ssh_host_ed25519_key"
+    assert key.read_bytes() == b"secret" and key.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "handover/etc/hostname").read_text() == "vm-1\n"
+    wants = tmp_path / "handover/etc/systemd/system/multi-user.target.wants/lab-accounts.service"
+    assert wants.is_symlink()
+    for script in ("usr/local/sbin/lab-access", "usr/local/bin/sudo-g5k", "usr/local/sbin/lab-sudo"):
+        subprocess.run(["sh", "-n", tmp_path / "handover" / script], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        (Settings(nodes=0), "1 to 64"),
+        (Settings(nodes=65), "1 to 64"),
+        (Settings(memory=64), "256"),
+        (Settings(pace=0.5), "pace"),
+        (Settings(cpus=0), "processor"),
+    ],
+)
+def test_settings_that_no_lab_can_have(settings: Settings, word: str) -> None:
+    with pytest.raises(Problem, match=word):
+        settings.check()
+
+
+def test_settings_are_kept_and_unknown_ones_ignored(tmp_path: Path) -> None:
+    Settings(nodes=3).save(tmp_path / "s")
+    assert Settings.load(tmp_path / "s") == Settings(nodes=3)
+    files.write_json(tmp_path / "s", {"nodes": 4, "from_the_future": True})
+    assert Settings.load(tmp_path / "s").nodes == 4
+    assert Settings.load(tmp_path / "none") == Settings()
+
+
+def test_without_a_lab_there_is_none(tmp_path: Path) -> None:
+    places = Places(tmp_path / "lab")
+    assert control.status(places) is None
+    files.write_json(places.record, {"pid": 1})  # a number that another program has now
+    assert control.status(places) is None
+    files.write(places.record, "{")
+    assert control.status(places) is None
+
+
+def test_exports_can_be_read_by_a_shell(tmp_path: Path) -> None:
+    record = {"home": str(tmp_path / "it's here"), "url": "http://127.0.0.1:1/stable", "user": "jdoe", "site": "lab"}
+    script = control.exports(record) + 'printf %s "$LAB_HOME"'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == record["home"]
+
+
+def test_the_web_server_stays_in_public_folders(tmp_path: Path) -> None:
+    from werkzeug.test import Client
+
+    public = tmp_path / "jdoe" / "public"
+    (public / "folder").mkdir(parents=True)
+    (public / "x.narinfo").write_text("StorePath: x\n")
+    (tmp_path / "jdoe" / "private").write_text("private")
+    (tmp_path / "outside").write_text("outside")
+    (public / "link").symlink_to(tmp_path / "outside")
+    (public / "within").symlink_to("x.narinfo")
+    client = Client(web.make_app(tmp_path))
+
+    def ask(path: str, method: str = "GET", **headers: str) -> tuple[int, bytes, str]:
+        with client.open(path, method=method, headers=headers) as answer:
+            return answer.status_code, answer.get_data(), answer.headers["Content-Type"]
+
+    status, body, kind = ask("/~jdoe/x.narinfo")
+    assert (status, body) == (200, b"StorePath: x\n") and kind.startswith("text/x-nix-narinfo")
+    assert ask("/~jdoe/within")[0] == 200
+    assert ask("/~jdoe/x.narinfo", Range="bytes=0-4")[:2] == (206, b"Store")
+    assert ask("/~jdoe/x.narinfo", "HEAD")[:2] == (200, b"")
+    assert b"folder/" in ask("/~jdoe/")[1]
+    for path in (
+        "/~jdoe/../private",
+        "/~jdoe/%2e%2e/private",
+        "/~/x",
+        "/jdoe/x",
+        "/~nobody/x",
+        "/~jdoe/none",
+        "/~../x",
+    ):
+        assert ask(path)[0] == 404, path
+    assert ask("/~jdoe/link")[0] == 403
+    assert ask("/~jdoe/x.narinfo", "POST")[0] == 405
+
+
+def test_links_in_images_are_read_from_debugfs() -> None:
+    said = 'Inode: 13   Type: symlink    Mode:  0777\nFast link dest: "boot/vmlinuz-6.1"\n'
+    assert _link(said) == "boot/vmlinuz-6.1"
+    assert _link("Type: symlink") is None
