@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from g5kdeploy.lab.oar import grammar, pgtext
@@ -106,7 +106,7 @@ def read(user: str, request: Mapping[str, object], now: float) -> Order:
         reservation=reservation,
         types=_texts(options.get("type")),
         queue=str(options.get("queue") or "default"),
-        project=str(options.get("project") or "default"),
+        project=str(options.get("project", "default")),
         name=str(options["name"]) if options.get("name") not in (None, "") else None,
         properties=str(options.get("property") or ""),
         directory=str(options.get("directory") or f"/home/{user}"),
@@ -127,7 +127,7 @@ def _options(request: Mapping[str, object]) -> tuple[dict[str, object], str | No
             continue
         if key not in _KNOWN:
             raise Refused(500, 1, f"Unknown option: {key}\n", "Oar server error")
-        if value is not None and (value != "" or key == "reservation"):
+        if value is not None and (value != "" or key in ("reservation", "project")):
             options[_KNOWN[key]] = value
     if script is None and command is None and "reservation" not in options:
         text = "A job must have a script, a command (script_path) or must be a reservation!"
@@ -151,10 +151,12 @@ def _command_line(options: Mapping[str, object], command: str | None) -> str:
     return " ".join([*words, *([command] if command else [])])
 
 
-def admit(order: Order, inventory: Inventory, reservations: int, containers: Iterable[int]) -> None:
+def admit(
+    order: Order, inventory: Inventory, reservations: Callable[[], int], containers: Callable[[], Iterable[int]]
+) -> None:
     """Apply the rules in their order, changing the order. Raises `Refused`.
 
-    reservations: how many accepted ones the user has waiting. containers: jobs that inner jobs may name.
+    reservations: how many the user has waiting. containers: the jobs that inner jobs may name.
     """
     for rule in (
         _users,
@@ -218,8 +220,8 @@ def _besteffort(order: Order) -> None:
     order.properties = _and(order.properties, "besteffort = 'YES'")
 
 
-def _reservations(order: Order, waiting: int) -> None:
-    if order.reservation and waiting >= MAX_RESERVATIONS:
+def _reservations(order: Order, waiting: Callable[[], int]) -> None:
+    if order.reservation and waiting() >= MAX_RESERVATIONS:
         text = f"Error: you cannot have more than {MAX_RESERVATIONS} waiting advance reservations."
         raise order.refuse(254, f"{_RULE}{text}\n\n")
 
@@ -236,10 +238,10 @@ def _deploy(order: Order) -> None:
     order.properties = _and(order.properties, "deploy = 'YES'")
 
 
-def _inner(order: Order, containers: Iterable[int]) -> None:
+def _inner(order: Order, containers: Callable[[], Iterable[int]]) -> None:
     for text in order.types:
         key, _, value = text.partition("=")
-        if key == "inner" and not (value.isdigit() and int(value) in containers):
+        if key == "inner" and not (value.isdigit() and int(value) in containers()):
             raise order.refuse(254, f"{_RULE}Error: inner job is requesting an invalid container id.\n\n")
 
 

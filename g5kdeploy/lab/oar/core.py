@@ -10,7 +10,7 @@ from typing import Any
 
 from g5kdeploy.base.clock import Clock
 from g5kdeploy.lab.oar.grammar import Alternative
-from g5kdeploy.lab.oar.inventory import Inventory
+from g5kdeploy.lab.oar.inventory import Inventory, Wish
 from g5kdeploy.lab.oar.model import FINAL_STATES, Command, Hooks, Job
 from g5kdeploy.lab.oar.store import Entry, Store
 from g5kdeploy.lab.oar.text import estimate
@@ -37,8 +37,9 @@ class Core:
         self.hooks = hooks
         self.live: dict[int, Entry] = {}
         self.commands: dict[int, Command] = {}
-        self.wants_pass = True
-        self.last_pass = 0.0
+        self.wanted_at: float | None = clock.wall()
+        """Since when there is something to plan; None when nothing has changed since the last pass."""
+        self.last_pass = clock.wall() - 5.0  # nothing to wait for, nothing overdue
         self.last_patrol = 0.0
         self.threaded = False
         self.frontend = frontend
@@ -63,6 +64,11 @@ class Core:
         """The moment at which a pause that begins now is over."""
         return self.clock.wall() + seconds / self.pace
 
+    def ask_for_pass(self) -> None:
+        """Something has changed that others may wait for."""
+        if self.wanted_at is None:
+            self.wanted_at = self.clock.wall()
+
     def move(self, entry: Entry, state: str, *, due: float = 0.0) -> None:
         """Bring a job into a state; its next step is due then."""
         entry.state = state
@@ -72,7 +78,7 @@ class Core:
             entry.predicted = 0
             self.live.pop(entry.id, None)
             self.commands.pop(entry.id, None)
-            self.wants_pass = True
+            self.ask_for_pass()
         self.store.log_state(entry, self.now())
         self.store.save(entry)
 
@@ -122,11 +128,11 @@ class Core:
         """Keep a new job among the live ones."""
         self.store.add(entry)
         self.live[entry.id] = entry
-        self.wants_pass = True
+        self.ask_for_pass()
 
-    def trees_of(self, entry: Entry, alternative: Alternative) -> list[Any]:
-        """What an alternative asks for, as trees. Raises `pgtext.BadFilter`."""
-        return [self.inventory.tree(group, entry.properties) for group in alternative.groups]
+    def wish(self, entry: Entry, alternative: Alternative) -> Wish:
+        """What an alternative of a job asks for. Raises `pgtext.BadFilter`."""
+        return Wish(tuple(self.inventory.tree(group, entry.properties) for group in alternative.groups))
 
     def outcome(self, job: int, kind: str, work: Callable[[], Any]) -> Any | None:
         """Do `work` beside the scheduling thread, once; None until it is done, then (error or None, value), once."""

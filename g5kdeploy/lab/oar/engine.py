@@ -102,7 +102,7 @@ class Oar:
         for _ in range(100):  # a step makes others due at the same moment only a few times
             moved = life.step(core)
             moved = life.patrol(core) or moved
-            if planning.is_due(core):
+            if core.wall() >= planning.next_at(core):
                 planning.run_pass(core)
                 moved = True
             if not moved:
@@ -125,8 +125,7 @@ class Oar:
         """Until something is due, in seconds of the clock."""
         core = self._core
         wall = core.wall()
-        gap = planning.FAST if core.wants_pass else planning.IDLE
-        moments = [core.last_pass + gap / core.pace]
+        moments = [planning.next_at(core)]
         if any(entry.state == "Running" for entry in core.live.values()):
             moments += [wall + STEP, core.last_patrol + life.PATROL / core.pace]
         moments += [entry.due for entry in core.live.values() if entry.due]
@@ -151,10 +150,7 @@ class Oar:
         with self._changed:
             core = self._core
             order = admission.read(user, request, core.wall())
-            live = core.live.values()
-            waiting = sum(e.user == user and e.reservation != "None" and e.state == "Waiting" for e in live)
-            containers = [e.id for e in live if e.has_type("container")]
-            admission.admit(order, self._inventory, waiting, containers)
+            admission.admit(order, self._inventory, lambda: self._reservations_of(user), self._containers)
             admission.check_names(order)
             entry = _entry(order, core.now())
             with self._store.transaction():
@@ -171,6 +167,14 @@ class Oar:
         job = self.job(entry.id)
         assert job is not None
         return job
+
+    def _reservations_of(self, user: str) -> int:
+        return sum(
+            e.user == user and e.reservation != "None" and e.state == "Waiting" for e in self._core.live.values()
+        )
+
+    def _containers(self) -> list[int]:
+        return [e.id for e in self._core.live.values() if e.has_type("container")]
 
     def _await_validation(self, entry: Entry) -> None:
         """Wait, as oarsub does, for the pass that accepts or refuses a reservation."""
@@ -318,7 +322,7 @@ class Oar:
                 hit = entry.state in HOLDING and entry.state != "Finishing" and entry.assigned & mask
                 if hit and not self._store.is_fragged(entry.id):
                     core.frag(entry, "root")
-            core.wants_pass = True
+            core.ask_for_pass()
             self._stirred = True
             self._changed.notify_all()
 

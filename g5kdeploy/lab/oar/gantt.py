@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
 
-from g5kdeploy.lab.oar.inventory import Mask
+from g5kdeploy.lab.oar.inventory import Mask, Wish
 
 SECURITY = 60
 """Seconds that the scheduler keeps free after each job."""
@@ -57,16 +56,15 @@ class Gantt:
         self._free.insert(index + 1, self._free[index])
         return index + 1
 
-    def first_hole(self, earliest: int, seconds: int, choose: Callable[[Mask], Mask]) -> tuple[int, Mask] | None:
-        """The first moment, not before `earliest`, from which `choose` finds what it wants for `seconds`, and what.
-
-        choose: from free resources to those taken, 0 for not enough.
-        """
+    def first_hole(self, earliest: int, seconds: int, wish: Wish) -> tuple[int, Mask] | None:
+        """The first moment, not before `earliest`, from which a wish can be had for `seconds`, and its resources."""
         index = max(bisect_right(self._starts, earliest) - 1, 0)
         moment = max(earliest, self._starts[0])
         while True:
-            if choose(self._free[index]) and (taken := choose(self.free_during(moment, seconds))):
-                return moment, taken
+            if wish.may_fit(self._free[index]):
+                free = self.free_during(moment, seconds)
+                if wish.may_fit(free) and (taken := wish.choose(free)):
+                    return moment, taken
             index += 1
             if index == len(self._starts):
                 return None

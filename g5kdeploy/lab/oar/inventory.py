@@ -28,6 +28,7 @@ OWN_COLUMNS = (
     "exotic",
     "deploy",
     "besteffort",
+    "production",
 )
 _ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION)
 
@@ -66,7 +67,9 @@ def choose(tree: Tree, free: Mask) -> Mask:
         return 0
     taken, found = 0, 0
     for branch in tree.branches:
-        if got := choose(branch, have):
+        # nearly all of a pass is spent here: no call for a leaf
+        got = choose(branch, have) if branch.branches else branch.mask * (branch.mask & have == branch.mask)
+        if got:
             taken |= got
             found += 1
             if found == tree.count:
@@ -76,15 +79,25 @@ def choose(tree: Tree, free: Mask) -> Mask:
     return taken if tree.count in (ALL, BEST) or (tree.count == BESTHALF and found) else 0
 
 
-def choose_all(trees: Iterable[Tree], free: Mask) -> Mask:
-    """Resources for every group of a request, none of them twice; 0 when one of them cannot be had."""
-    taken = 0
-    for tree in trees:
-        got = choose(tree, free & ~taken)
-        if not got:
-            return 0
-        taken |= got
-    return taken
+@dataclass(frozen=True)
+class Wish:
+    """All that one alternative of a job wants, as one tree for each of its groups."""
+
+    trees: tuple[Tree, ...]
+
+    def may_fit(self, free: Mask) -> bool:
+        """A quick look: False when there are too few resources, whichever they are."""
+        return all((tree.mask & free).bit_count() >= tree.least for tree in self.trees)
+
+    def choose(self, free: Mask) -> Mask:
+        """Resources for every group, none of them twice; 0 when one of them cannot be had."""
+        taken = 0
+        for tree in self.trees:
+            got = choose(tree, free & ~taken)
+            if not got:
+                return 0
+            taken |= got
+        return taken
 
 
 class Inventory:
@@ -212,6 +225,7 @@ def _row(resource: Resource) -> dict[str, Value]:
         "exotic": "NO",
         "deploy": "YES",
         "besteffort": "YES",
+        "production": "NO",
     }
     given = {name.lower(): value for name, value in resource.properties.items()}
     fixed: dict[str, Value] = {

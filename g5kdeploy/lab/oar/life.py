@@ -58,7 +58,7 @@ def _waiting(core: Core, entry: Entry) -> bool:
 
 def _acknowledged(core: Core, entry: Entry) -> bool:
     core.move(entry, "Waiting", due=entry.due if entry.stage == "kill" else 0.0)
-    core.wants_pass = True
+    core.ask_for_pass()
     return True
 
 

@@ -12,7 +12,7 @@ from g5kdeploy.lab.oar.admission import QUEUES
 from g5kdeploy.lab.oar.core import HOLDING, STEP, Core
 from g5kdeploy.lab.oar.gantt import SECURITY, Gantt
 from g5kdeploy.lab.oar.grammar import Alternative
-from g5kdeploy.lab.oar.inventory import Mask, choose_all
+from g5kdeploy.lab.oar.inventory import Mask
 from g5kdeploy.lab.oar.life import priority_text
 from g5kdeploy.lab.oar.pgtext import BadFilter
 from g5kdeploy.lab.oar.store import Entry
@@ -21,6 +21,9 @@ from g5kdeploy.lab.oar.walltimes import process_changes
 
 FAST = 5.0
 """Seconds between two passes when there is something to do."""
+
+LATENCY = 0.5
+"""Seconds from a change to the pass that takes account of it."""
 
 IDLE = 60.0
 """Seconds between two passes when there is not: an advance reservation may so begin late."""
@@ -60,16 +63,18 @@ class Plan:
             self.inside[entry.id] = gantt
 
 
-def is_due(core: Core) -> bool:
-    """Whether it is time for a pass."""
-    since = core.wall() - core.last_pass
-    return since >= IDLE / core.pace or (core.wants_pass and since >= FAST / core.pace)
+def next_at(core: Core) -> float:
+    """When the next pass is due: soon after a change, but not right after another pass."""
+    idle = core.last_pass + IDLE / core.pace
+    if core.wanted_at is None:
+        return idle
+    return min(idle, max(core.last_pass + FAST / core.pace, core.wanted_at + LATENCY / core.pace))
 
 
 def run_pass(core: Core) -> None:
     """Plan, launch, and ask for the end of besteffort jobs that stand in the way."""
     core.last_pass = core.wall()
-    core.wants_pass = False
+    core.wanted_at = None
     process_changes(core)
     start = core.now() + 1
     usable = core.inventory.usable
@@ -150,9 +155,8 @@ def _validate(core: Core, plan: Plan, entry: Entry) -> None:
         gantt = Gantt(plan.start, core.inventory.everything & ~core.inventory.dead)
         for held in plan.held:
             gantt.occupy(*held)
-    trees = core.trees_of(entry, entry.alternatives[0])
     seconds = entry.walltime + SECURITY
-    hole = gantt.first_hole(begin, seconds, lambda free: choose_all(trees, free)) if gantt else None
+    hole = gantt.first_hole(begin, seconds, core.wish(entry, entry.alternatives[0])) if gantt else None
     if hole is None:
         _refuse(core, entry, "This reservation cannot run")
     elif hole[0] != begin:
@@ -199,14 +203,14 @@ def _first_hole(
     core: Core, plan: Plan, entry: Entry, alternative: Alternative, gantt: Gantt
 ) -> tuple[int, Mask] | None:
     try:
-        trees = core.trees_of(entry, alternative)
+        wish = core.wish(entry, alternative)
     except BadFilter:  # a property that the site had when the job was submitted
         return None
     key = (id(gantt), alternative, entry.properties)
     earliest = plan.earliest.get(key, plan.start)
     if earliest < 0:
         return None
-    hole = gantt.first_hole(earliest, (alternative.walltime or 0) + SECURITY, lambda free: choose_all(trees, free))
+    hole = gantt.first_hole(earliest, (alternative.walltime or 0) + SECURITY, wish)
     plan.earliest[key] = hole[0] if hole else -1
     return hole
 

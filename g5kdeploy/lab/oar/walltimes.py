@@ -70,7 +70,7 @@ def _note(core: Core, entry: Entry, delta: int, change: Change) -> str:
         text = f"Walltime change request updated for job {entry.id} ({signed(delta)}{more})"
     core.event(entry, "WALLTIME_REQUEST", text)
     core.store.save(entry)
-    core.wants_pass = True
+    core.ask_for_pass()
     verb = "accepted" if known is None else "updated"
     return f"Walltime change request {verb} for job {entry.id}, it will be handled shortly"
 

@@ -1,0 +1,258 @@
+"""Plays recorded scenarios of the real OAR against the lab's scheduler, on a clock of its own."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from g5kdeploy.base.clock import Clock
+from g5kdeploy.lab.oar import Hooks, Job, Oar, Refused, Resource
+from g5kdeploy.lab.oar.text import PARIS
+
+RECORDED = Path(__file__).parents[2].parent / "shared" / "data" / "transcripts" / "oar"
+TICK = 0.1
+DOMAIN = "rennes.grid5000.fr"
+
+
+@dataclass
+class FakeTime:
+    """A clock that moves when told to; sleeping moves it."""
+
+    now: float = 1_795_368_609.0
+
+    def clock(self) -> Clock:
+        return Clock(monotonic=lambda: self.now, wall=lambda: self.now, sleep=self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def run(self, oar: Oar, seconds: float) -> None:
+        """Let the scheduler live for so long."""
+        until = self.now + seconds
+        while self.now < until:
+            oar.tick()
+            self.now = min(until, self.now + TICK)
+        oar.tick()
+
+
+def recorded_site() -> list[Resource]:
+    """The site of the recordings: two clusters of 4 nodes with 4 cores, an exotic node with 4 GPUs, VLANs, subnets."""
+    resources: list[Resource] = []
+
+    def add(kind: str, address: str, **properties: Any) -> None:
+        resources.append(Resource(len(resources) + 1, kind, address, properties))
+
+    for cluster in ("paradoxe", "parasilo"):
+        for node in range(1, 5):
+            for core in range(4):
+                address = f"{cluster}-{node}.{DOMAIN}"
+                number = len(resources) + 1
+                add("default", address, cluster=cluster, core=number, cpuset=str(core), gpu=None, gpu_count=0)
+    for gpu in range(1, 5):
+        add("default", f"drac-1.{DOMAIN}", cluster="drac", core=32 + gpu, gpu=gpu, gpu_count=4, exotic="YES")
+    for vlan in range(1, 5):
+        add("kavlan-local", "", vlan=str(vlan))
+    for vlan in range(4, 8):
+        add("kavlan", "", vlan=str(vlan))
+    for subnet in range(8):
+        add("subnet", "", slash_22=f"10.158.{4 * subnet}.0/22")
+    return resources
+
+
+@dataclass
+class Answer:
+    """What the scheduler said to one step: exit code or HTTP status, and the words."""
+
+    code: int
+    text: str
+
+
+@dataclass
+class Player:
+    """One scenario, played; `answers` by step, `ids` from recorded job numbers to ours."""
+
+    scenario: dict[str, Any]
+    folder: Path
+    silent_nodes: set[str] = field(default_factory=set)
+    time: FakeTime = field(default_factory=FakeTime)
+    ids: dict[int, int] = field(default_factory=dict)
+    answers: list[Answer | None] = field(default_factory=list)
+
+    def play(self, linger: float = 120.0) -> Oar:
+        """Do every step at its time, then let the jobs live on."""
+        begin = dt.datetime.strptime(self.scenario["started"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=PARIS).timestamp()
+        self.time.now = begin - 10
+        self.oar = Oar(
+            self.folder / "oar.sqlite",
+            recorded_site(),
+            self.time.clock(),
+            hooks=Hooks(on_launch=self._silent),
+            users=lambda user: user != "nosuchuser",
+        )
+        self.time.run(self.oar, 10)
+        for step in self.scenario["steps"]:
+            at = begin + step["t"] - step["seconds"]
+            if at > self.time.now:
+                self.time.run(self.oar, at - self.time.now)
+            self.answers.append(self._do(step))
+        self.time.run(self.oar, linger)
+        self.learn()
+        return self.oar
+
+    def _silent(self, job: Job) -> list[str]:
+        return [address for address in job.nodes if address in self.silent_nodes]
+
+    def ours(self, number: int) -> int:
+        """Our number for a recorded job; of no use for one that was never there."""
+        if number not in self.ids:
+            self.learn()
+        return self.ids.get(number, number)
+
+    def learn(self) -> None:
+        """Find the jobs that came by resubmission: they are told in the events of those that they came from."""
+        told = re.compile(r"(?:=> |new id = )(\d+)\)")
+        for recorded, job in self.scenario["jobs"].items():
+            mine = self.oar.job(self.ids[int(recorded)]) if int(recorded) in self.ids else None
+            theirs = [int(match[1]) for e in job["events"] if (match := told.search(e["description"]))]
+            here = [int(match[1]) for e in (mine.events if mine else ()) if (match := told.search(e.description))]
+            self.ids.update(zip(theirs, here, strict=False))
+
+    def _do(self, step: dict[str, Any]) -> Answer | None:
+        return self._command(step) if step["kind"] == "cli" else self._http(step)
+
+    def _command(self, step: dict[str, Any]) -> Answer | None:
+        words = shlex.split(step["command"])
+        name = words[0].rpartition("/")[2]
+        if name == "oarsub":
+            return self._oarsub(step, words[1:])
+        if name == "oardel":
+            return self._oardel(step["user"], words[1])
+        if name == "oarwalltime" and len(words) > 2 and not words[1].startswith(("-d", "-w", "-t")):
+            return self._oarwalltime(step["user"], words[1:])
+        if name == "oarnodesetting":
+            address, state = words[words.index("-h") + 1], words[words.index("-s") + 1]
+            self.silent_nodes.discard(address)
+            self.oar.set_state(address, state)  # type: ignore[arg-type]
+        return None
+
+    def _oarsub(self, step: dict[str, Any], words: list[str]) -> Answer | None:
+        request = parse_oarsub(words)
+        if request is None:
+            return None
+        return self._submit(step["user"], request, step["stdout"], 0)
+
+    def _submit(self, user: str, request: dict[str, Any], said: str, good: int) -> Answer:
+        recorded = re.search(r"OAR_JOB_ID=(\d+)", said)
+        try:
+            job = self.oar.submit(user, request)
+        except Refused as error:
+            if recorded and (ours := re.search(r"OAR_JOB_ID=(\d+)", error.message)):
+                self.ids[int(recorded[1])] = int(ours[1])
+            return Answer(error.status if good else error.exit_code, error.message)
+        if recorded:
+            self.ids[int(recorded[1])] = job.id
+        notices = "".join(f"{e.description}\n" for e in job.events if e.type == "ADM_RULES_MSG_OUT")
+        text = f"{notices}OAR_JOB_ID={job.id}\n"
+        if job.reservation != "None":
+            text += "# Advance reservation request: waiting for validation...\n# Reservation valid --> OK\n"
+        return Answer(good, text)
+
+    def _oardel(self, user: str, number: str) -> Answer:
+        try:
+            return Answer(0, self.oar.delete(self.ours(int(number)), user))
+        except Refused as error:
+            text = error.message.partition(": ")[2].partition(". (Command")[0]
+            return Answer(error.exit_code, text)
+
+    def _oarwalltime(self, user: str, words: list[str]) -> Answer:
+        force = "--force" in words
+        number, asked = [word for word in words if word != "--force"]
+        try:
+            text = self.oar.change_walltime(self.ours(int(number)), user, asked, force=force)
+        except Refused as error:
+            if error.title == "Bad request":
+                return Answer(4, f"{error.message}.\n\nUsage:\n")
+            return Answer(error.exit_code, f"{error.title}: {error.message[0].lower()}{error.message[1:]}.\n")
+        return Answer(0, f"Accepted: {text[0].lower()}{text[1:]}.\n")
+
+    def _http(self, step: dict[str, Any]) -> Answer | None:
+        user = step["request_headers"].get("X-REMOTE-IDENT")
+        body = step["request_body"]
+        number = re.search(r"/jobs/(\d+)", step["path"])
+        ours = self.ours(int(number[1])) if number else 0
+        if user is None or not isinstance(body, dict | None) or step["method"] in ("GET", "PUT"):
+            return None  # not the scheduler's business: authentication, JSON, routes
+        try:
+            if step["method"] == "DELETE":
+                return Answer(202, self.oar.delete(ours, user))
+            if body.get("method") == "walltime-change":
+                return self._change(ours, user, body)
+            answer = step["body"]
+            said = str(answer.get("cmd_output", answer.get("message", "")))
+            return self._submit(user, body, said, 201)
+        except Refused as error:
+            return Answer(error.status, error.message)
+
+    def _change(self, ours: int, user: str, body: dict[str, Any]) -> Answer | None:
+        if "walltime" not in body:
+            return None
+        # the recorded server took the JSON `true` for "no"; g5k-api sends YES
+        return Answer(202, self.oar.change_walltime(ours, user, body["walltime"]))
+
+    def translate(self, text: str) -> str:
+        """A recorded text in our numbers: jobs by `ids`, moments blanked."""
+        text = re.sub(r"\b179\d{7}\b", "T", text)
+        return re.sub(r"\b\d+\b", lambda m: str(self.ids.get(int(m[0]), m[0])), text)
+
+
+def parse_oarsub(words: Iterable[str]) -> dict[str, Any] | None:
+    """An oarsub command line as a request; None for one that no REST client can send (`-I`, `-k`, no command)."""
+    options = {
+        "-l": "resource",
+        "-t": "type",
+        "-p": "property",
+        "-q": "queue",
+        "-r": "reservation",
+        "-n": "name",
+        "--name": "name",
+        "--project": "project",
+        "-d": "directory",
+        "--notify": "notify",
+        "-a": "anterior",
+    }
+    request: dict[str, Any] = {}
+    rest: Iterator[str] = iter(words)
+    for word in rest:
+        if word in ("-I", "-k"):
+            return None
+        if word in options:
+            name, value = options[word], next(rest)
+            if name in ("resource", "type"):
+                request.setdefault(name, []).append(value)
+            else:
+                request[name] = value
+        elif word.startswith("--"):
+            request[word[2:]] = True
+        else:
+            request["command"] = word
+    return request if "command" in request else None
+
+
+def said(step: dict[str, Any]) -> str:
+    """All the words of a recorded step."""
+    if step["kind"] == "cli":
+        text = str(step["stdout"] + step["stderr"])
+        return text[: text.index("Usage:\n") + 7] if "Usage:\n" in text else text
+    body = step["body"]
+    return str(body.get("oardel_output", body.get("cmd_output", body.get("message"))))
+
+
+def load(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RECORDED / name).read_text())
+    return found
