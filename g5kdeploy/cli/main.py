@@ -16,7 +16,7 @@ from g5kdeploy import __version__
 from g5kdeploy.cli.table import LazyGroup
 
 COMPLETE = "_G5KDEPLOY_COMPLETE"  # set by the completion script of a shell
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 root = LazyGroup(
     "g5kdeploy",
@@ -61,7 +61,7 @@ def _call(args: list[str]) -> int:
 
         return shell_complete(root, {}, "g5kdeploy", COMPLETE, os.environ[COMPLETE])
     try:
-        with root.make_context("g5kdeploy", args) as context:
+        with root.make_context("g5kdeploy", args, terminal_width=_columns()) as context:
             if context.invoked_subcommand is None and not args:
                 click.echo(context.get_help())
                 result: Any = None
@@ -72,6 +72,15 @@ def _call(args: list[str]) -> int:
         sys.stdout.flush()
         return end.exit_code
     return int(result) if result is not None else 0
+
+
+def _columns() -> int:
+    """The width of help texts. click would ask `shutil`, whose import takes a tenth of the time of `--help`."""
+    try:
+        width = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size(sys.stdout.fileno()).columns
+    except (AttributeError, OSError, ValueError):
+        width = 80
+    return max(50, min(width, 100) - 2)
 
 
 def _stdout_is_open() -> bool:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.base.problem import Problem
 from g5kdeploy.cli import settings
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import TESTBEDS, output_option, testbed_option
@@ -73,15 +72,13 @@ def _mine(screen: Screen, named: str | None, form: str) -> ExitCode:
     unasked: list[str] = []
     for testbed in (named,) if named else TESTBEDS:
         records = Records(testbed)
-        try:
-            place = places.find(testbed) if named or testbed == places.LAB else None
-        except Problem as problem:
-            screen.say(problem.what)
-            place = None
-        if place is None:
+        asked = lab_runs() if testbed == places.LAB else named is not None
+        if not asked:
+            if testbed == places.LAB:
+                screen.say("no lab runs here")
             items += [_recorded(record) for record in records.unreleased()]
             continue
-        with places.connect(place) as api:
+        with places.connect(places.find(testbed)) as api:
             found, silent = inventory.mine(api, records, Deadline.after(SECONDS, f"your jobs on {testbed}"))
         items += [_asked(testbed, one) for one in found]
         unasked += [f"{testbed}: {site}" for site in silent]
@@ -93,6 +90,14 @@ def _mine(screen: Screen, named: str | None, form: str) -> ExitCode:
     if items or form not in ("table", "wide", "name"):
         screen.answer(listing("Jobs", items, unanswered=unasked), form, columns)
     return ExitCode.PARTLY if unasked else ExitCode.DONE
+
+
+def lab_runs() -> bool:
+    """Whether the lab's own process is alive; its credentials outlive it."""
+    from g5kdeploy.lab import control
+    from g5kdeploy.lab.settings import Places
+
+    return control.status(Places.default()) is not None
 
 
 def _asked(testbed: str, one: Mine) -> dict[str, Any]:
