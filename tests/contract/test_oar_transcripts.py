@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.contract.oar_player import RECORDED, Player, load, said
+from g5kdeploy.lab.oar import Oar, Query, Refused
+from g5kdeploy.lab.oar.text import PARIS
+from tests.contract.oar_player import RECORDED, FakeTime, Player, load, recorded_site, said
 
 SCENARIOS = sorted(path.name for path in RECORDED.glob("*.json"))
 PLAYED = [name for name in SCENARIOS if not name.startswith("24")]  # 24 kept no steps
@@ -104,6 +108,59 @@ def check_job(player: Player, name: str, number: int, recorded: dict[str, Any]) 
                 r.type for r in player.oar.resources() if r.id in document["assigned_resources"]
             ]
     return True
+
+
+SUBMISSIONS = RECORDED.parent / "g5k-api" / "20-oar-submit.jsonl"
+DIFFERENT_SUBMISSIONS = {68: CASCADE, 69: CASCADE}
+
+
+def test_what_the_api_server_submitted(tmp_path: Path) -> None:
+    """Every submission that the real API server passed on to the real OAR, its words and what became of the job."""
+    time = FakeTime(dt.datetime(2026, 11, 22, 17, 33, 23, tzinfo=PARIS).timestamp())
+    oar = Oar(tmp_path / "oar.sqlite", recorded_site(), time.clock(), users=lambda user: user != "nosuchuser")
+    time.run(oar, 10)
+    compared = 0
+    for line in SUBMISSIONS.read_text().splitlines():
+        exchange = json.loads(line)
+        for sent in exchange.get("backend_requests", []):
+            if sent["method"] == "POST" and sent["path"].endswith("/jobs.json"):
+                if exchange["response"]["status"] == 201:  # their clock was an hour ahead of Paris
+                    at = json.loads(exchange["response"]["body"])["submitted_at"] - 3600
+                    time.run(oar, max(0.0, at - time.now))
+                if exchange["n"] == 56:  # the recording that ran beside deleted the first reservation
+                    oar.delete(oar.jobs(Query(states=["Waiting"])).jobs[-1].id, "jdoe")
+                    time.run(oar, 1)
+                compare_submission(oar, exchange, sent)
+                compared += 1
+    assert compared > 70
+
+
+def compare_submission(oar: Oar, exchange: dict[str, Any], sent: dict[str, Any]) -> None:
+    body, answer = json.loads(sent["body"]), json.loads(sent["backend_answer"]["body"])
+    words = str(answer.get("cmd_output") or answer.get("message"))
+    recorded = (sent["backend_answer"]["status"], re.sub(r"OAR_JOB_ID=\d+", "OAR_JOB_ID=N", words))
+    refused = None
+    try:
+        job = oar.submit(sent["headers"]["X-Remote-Ident"], body)
+    except Refused as error:
+        refused = error
+    if refused:
+        ours = (refused.status, re.sub(r"OAR_JOB_ID=\d+", "OAR_JOB_ID=N", refused.message))
+    else:
+        notices = "".join(f"{e.description}\n" for e in job.events if e.type == "ADM_RULES_MSG_OUT")
+        if job.reservation != "None":
+            words = "# Advance reservation request: waiting for validation...\n# Reservation valid --> OK\n"
+        else:
+            words = ""
+        ours = (201, f"{notices}OAR_JOB_ID=N\n{words}")
+        shown = json.loads(exchange["response"]["body"])
+        assert (job.message, job.properties, list(job.types)) == (shown["message"], shown["properties"], shown["types"])
+        assert (job.queue, job.walltime, job.project) == (shown["queue"], shown["walltime"], shown["project"])
+    assert refused is None or refused.title == answer["title"], exchange["name"]
+    if exchange["n"] in DIFFERENT_SUBMISSIONS:
+        assert ours[0] == recorded[0] and recorded[1].startswith(ours[1].partition(" at /usr")[0])
+    else:
+        assert ours == recorded, exchange["name"]
 
 
 def test_predicted_starts_are_the_recorded_ones(tmp_path: Path) -> None:

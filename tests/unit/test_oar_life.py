@@ -136,6 +136,7 @@ def test_standby_nodes_are_used_and_absent_ones_not(world: World) -> None:
     first, second = world.submit(), world.submit()
     world.run(10)
     assert world.job(first).nodes == ("n-1",)
+    assert world.job(first).assigned[0].state == "Alive", "it was switched on for the job"
     assert world.job(second).state == "Waiting"
     world.oar.set_state("n-2", "Alive")
     world.run(10)

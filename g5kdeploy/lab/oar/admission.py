@@ -191,11 +191,15 @@ def check_names(order: Order) -> None:
     if order.keyed:
         text = "# Error: you must set the --use-job-key (or -k) option in order to use other job key related options.\n"
         raise order.refuse(8, text + _LATE)
-    for text in (order.name or "", order.project):
-        if "'" in text:
-            error = 'DBD::Pg::db do failed: ERROR:  syntax error at or near "'
-            raise order.refuse(8, f'{error}{text.partition(chr(39))[2]}" at /usr/lib/oar/OAR/IO.pm line 1989.\n{_LATE}')
-        if len(text) > 100:
+    for name in (order.name or "", order.project):
+        if "'" in name:
+            token = re.match(r"\w+|\S", name.partition("'")[2])
+            error = (
+                f'syntax error at or near "{token[0]}"' if token else 'unterminated quoted string at or near "\')\n"'
+            )
+            text = f"DBD::Pg::db do failed: ERROR:  {error} at /usr/lib/oar/OAR/IO.pm line 1989.\n"
+            raise order.refuse(8, text + _LATE)
+        if len(name) > 100:
             error = "DBD::Pg::db do failed: ERROR:  value too long for type character varying(100)"
             raise order.refuse(8, f"{error} at /usr/lib/oar/OAR/IO.pm line 1989.\n{_LATE}")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from g5kdeploy.base.clock import Clock
 from g5kdeploy.lab.oar.grammar import Alternative
-from g5kdeploy.lab.oar.inventory import Inventory, Wish
-from g5kdeploy.lab.oar.model import FINAL_STATES, Command, Hooks, Job
+from g5kdeploy.lab.oar.inventory import Inventory, Mask, Wish
+from g5kdeploy.lab.oar.model import FINAL_STATES, Command, Hooks, Job, NodeState
 from g5kdeploy.lab.oar.store import Entry, Store
 from g5kdeploy.lab.oar.text import estimate
 
@@ -84,6 +84,12 @@ class Core:
 
     def event(self, entry: Entry, kind: str, description: str) -> None:
         self.store.add_event(entry.id, kind, self.now(), description)
+
+    def set_state(self, address: str, state: NodeState) -> Mask:
+        """Change the state of a node, and keep it; the set of its resources."""
+        self.store.set_node_state(address, state)
+        self.ask_for_pass()
+        return self.inventory.set_state(address, state)
 
     def frag(self, entry: Entry, user: str) -> None:
         """Note that `user` asked for the end of a job; the next step of a live one is to end it."""

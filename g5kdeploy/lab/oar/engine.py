@@ -315,14 +315,12 @@ class Oar:
         with self._changed, self._store.transaction():
             if address not in self._inventory.nodes:
                 raise KeyError(address)
-            mask = self._inventory.set_state(address, state)
-            self._store.set_node_state(address, state)
             core = self._core
+            mask = core.set_state(address, state)
             for entry in list(core.live.values()) if state in ("Dead", "Absent") else ():
                 hit = entry.state in HOLDING and entry.state != "Finishing" and entry.assigned & mask
                 if hit and not self._store.is_fragged(entry.id):
                     core.frag(entry, "root")
-            core.ask_for_pass()
             self._stirred = True
             self._changed.notify_all()
 

@@ -95,6 +95,8 @@ def _launching(core: Core, entry: Entry) -> bool:
     if error is not None or (silent and checked):
         _suspect(core, entry, silent or job.nodes)
         return True
+    for address in {r.address for r in job.assigned if r.state == "Standby"}:
+        core.set_state(address, "Alive")  # it was switched on for this job
     core.move(entry, "Running")
     return True
 
@@ -104,8 +106,7 @@ def _suspect(core: Core, entry: Entry, addresses: tuple[str, ...]) -> None:
     text = f"[bipbip] OAR suspects nodes for the job {entry.id}: {' '.join(addresses)}"
     core.event(entry, "PING_CHECKER_NODE_SUSPECTED", text)
     for address in addresses:
-        core.inventory.set_state(address, "Suspected")
-        core.store.set_node_state(address, "Suspected")
+        core.set_state(address, "Suspected")
     entry.stage = "suspect"
     entry.due = core.pause(STEP)
     core.store.save(entry)
@@ -214,8 +215,7 @@ def _finishing(core: Core, entry: Entry) -> bool:
         return False
     if result[0] is not None:
         for address in job.nodes:
-            core.inventory.set_state(address, "Suspected")
-            core.store.set_node_state(address, "Suspected")
+            core.set_state(address, "Suspected")
     if entry.has_type("besteffort"):
         if entry.has_type("idempotent") and core.store.has_event(entry.id, "BESTEFFORT_KILL"):
             new = core.resubmit(entry)
