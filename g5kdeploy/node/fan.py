@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from g5kdeploy.node.problems import Result
 T = TypeVar("T")
 
 LIMIT = 32  # nodes worked on at the same moment
+_NODE = "\0"  # stands for a node's name while problems are compared
 
 
 def fan_out(names: Iterable[str], work: Callable[[str], T], limit: int = LIMIT) -> dict[str, T | Problem]:
@@ -93,23 +95,16 @@ class Merged:
 
 
 def merge(results: Mapping[str, Result | Problem]) -> list[Merged]:
-    """Equal answers together, the largest group first (then by name)."""
+    """Equal answers together, the largest group first (then by name); a problem may differ in the node's name alone."""
     groups: dict[tuple[str, str, int | None, str], list[str]] = {}
     for name, result in results.items():
         if isinstance(result, Result):
             key: tuple[str, str, int | None, str] = (result.stdout, result.stderr, result.status, "")
         else:
-            key = ("", "", None, str(result).replace(name, "NODE"))
+            key = ("", "", None, re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", _NODE, str(result)))
         groups.setdefault(key, []).append(name)
-    merged = [
-        Merged(
-            fold(names),
-            tuple(names),
-            stdout,
-            stderr,
-            status,
-            problem.replace("NODE", names[0]) if len(names) == 1 else problem,
-        )
-        for (stdout, stderr, status, problem), names in groups.items()
-    ]
+    merged = []
+    for (stdout, stderr, status, problem), names in groups.items():
+        nodes = fold(names)
+        merged.append(Merged(nodes, tuple(names), stdout, stderr, status, problem.replace(_NODE, nodes)))
     return sorted(merged, key=lambda group: (-len(group.names), group.nodes))

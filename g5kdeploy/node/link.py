@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import DeadlinePassed, Problem
+from g5kdeploy.node import wire
 from g5kdeploy.node.explain import explain
 from g5kdeploy.node.hostkeys import HostKey, HostKeys
 from g5kdeploy.node.login import KeyRing
@@ -27,13 +27,6 @@ log = logging.getLogger(__name__)
 
 # Opens a channel on a transport within so many seconds
 Ask = Callable[["paramiko.Transport", float], "paramiko.Channel"]
-
-# Seconds. A node under emulation or under load answers late; only the network itself is expected to be quick.
-CONNECT = 15.0
-HANDSHAKE = 60.0
-CHANNEL = 30.0
-KEEPALIVE = 15
-DEAD_AFTER = 45_000  # milliseconds that sent data may stay unacknowledged
 
 SESSIONS = 8  # at once on one connection; OpenSSH's MaxSessions is 10
 OPENINGS = 16  # connections being opened through one gateway at the same moment
@@ -82,13 +75,13 @@ class Link:
         for last in (False, True):
             connection = self.connection(deadline)
             try:
-                return ask(connection.transport, min(CHANNEL, deadline.remaining()))
+                return wire.orderly(ask(connection.transport, min(wire.CHANNEL, deadline.remaining())))
             except paramiko.ChannelException:
                 raise  # an answer: the connection lives, the server says no
             except Exception as error:
                 log.debug("%s: no channel: %r", self.hop.name, error)
                 timeout = _is_timeout(error)
-                if timeout and not deadline.passed() and alive(connection.transport, deadline):
+                if timeout and not deadline.passed() and wire.alive(connection.transport, deadline):
                     raise TimeoutError("no answer") from error  # from behind it: the machine itself is there
                 self.drop(connection)
                 deadline.check(f"{self.hop.name} stopped answering")
@@ -127,7 +120,7 @@ class Link:
             if connection is self._current:
                 self._current = None
         if connection is not None:
-            hang_up(connection)
+            wire.hang_up(connection)
 
     def drop_transport(self, transport: paramiko.Transport) -> None:
         """The same, for whoever knows only a channel's transport."""
@@ -157,7 +150,7 @@ class Link:
             self._current = None if closed else connection
         mine.set_result(connection)
         if closed:
-            hang_up(connection)
+            wire.hang_up(connection)
         return connection
 
     def _open(self, deadline: Deadline) -> fabric.Connection:
@@ -184,13 +177,13 @@ class Link:
         connection = None
         try:
             sock = self._wire(deadline)
-            connection = _fabric_connection(self.hop, sock, self._identity(), deadline)
+            connection = wire.fabric_connection(self.hop, sock, self._identity(), deadline)
             self._trust(connection)
             connection.open()
-            connection.transport.set_keepalive(KEEPALIVE)
+            connection.transport.set_keepalive(wire.KEEPALIVE)
         except BaseException as error:
             if connection is not None:
-                hang_up(connection, sock)
+                wire.hang_up(connection, sock)
             elif sock is not None:
                 sock.close()
             if isinstance(error, Problem) or not isinstance(error, Exception):
@@ -210,12 +203,7 @@ class Link:
         hop = self.hop
         if self.parent is not None:
             return self.parent.tunnel(hop.host, hop.port, deadline)
-        if hop.proxy_command:
-            return _proxy_command(hop.proxy_command)
-        wire = socket.create_connection((hop.host, hop.port), min(CONNECT, deadline.remaining()) or 0.001)
-        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER)
-        return wire
+        return wire.proxy_command(hop.proxy_command) if hop.proxy_command else wire.direct(hop.host, hop.port, deadline)
 
     def tunnel(self, host: str, port: int, deadline: Deadline) -> paramiko.Channel:
         """A connection from this machine onward to `host`:`port`; few are opened at once. Raises `Unreachable`."""
@@ -226,7 +214,7 @@ class Link:
 
         with holding(self.openings, deadline, f"{self.hop.name} has many connections to open"):
             try:
-                return _closing_quietly(self.channel(deadline, ask))
+                return wire.closing_quietly(self.channel(deadline, ask))
             except paramiko.ChannelException as error:
                 raise Unreachable(
                     f"{host} port {port} cannot be reached through {self.hop.name}",
@@ -265,31 +253,6 @@ class _HungUp(Exception):
     """The server closed the connection before it was a connection."""
 
 
-def alive(transport: paramiko.Transport, deadline: Deadline) -> bool:
-    """Ask for an answer, not for an opinion: whether the other side still speaks."""
-    import paramiko
-
-    try:
-        transport.open_session(timeout=min(CHANNEL, deadline.remaining())).close()
-    except paramiko.ChannelException:
-        return True  # it refuses, so it lives
-    except Exception:  # noqa: BLE001  the transport's thread hands on whatever ended it
-        return False
-    return True
-
-
-def hang_up(connection: fabric.Connection, sock: Any = None) -> None:
-    """Close a connection in a thread of its own: on a dead one, closing may wait for a lock that is never freed."""
-
-    def close() -> None:
-        for what in (connection, connection.client, sock):
-            with contextlib.suppress(Exception):
-                if what is not None:
-                    what.close()
-
-    threading.Thread(target=close, name="hang-up", daemon=True).start()
-
-
 @contextlib.contextmanager
 def holding(semaphore: threading.Semaphore, deadline: Deadline, why: str) -> Iterator[None]:
     """Take one of a bounded number of places, waiting no longer than the deadline."""
@@ -309,62 +272,3 @@ def _decode(body: str) -> bytes:
     import base64
 
     return base64.b64decode(body)
-
-
-def _closing_quietly(channel: paramiko.Channel) -> paramiko.Channel:
-    """A channel that carries another connection: that one's thread closes it, and must not die of a gateway's death."""
-    close = channel.close
-
-    def quietly() -> None:
-        with contextlib.suppress(Exception):
-            close()
-
-    channel.close = quietly  # type: ignore[method-assign]
-    return channel
-
-
-def _proxy_command(command: str) -> Any:
-    """A ProxyCommand whose process is collected when it is closed."""
-    import paramiko
-
-    class Command(paramiko.ProxyCommand):
-        def close(self) -> None:
-            with contextlib.suppress(ProcessLookupError):
-                super().close()
-            self.process.wait()
-            for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-                if pipe is not None:
-                    pipe.close()
-
-    return Command(command)
-
-
-def _fabric_connection(hop: Hop, sock: Any, identity: Any, deadline: Deadline) -> fabric.Connection:
-    """A fabric Connection over `sock`. It reads no file of its own: the settings were read from the right home."""
-    import fabric
-    import paramiko
-
-    # Their traces of a connection that broke would go to stderr; what broke is told by the Problem.
-    for name in ("paramiko", "invoke", "fabric"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-
-    def transport(sock: Any, **options: Any) -> paramiko.Transport:
-        made = paramiko.Transport(sock, **options)
-        made.handshake_timeout = made.banner_timeout = patience
-        return made
-
-    patience = min(HANDSHAKE, deadline.remaining())
-    return fabric.Connection(
-        hop.host,
-        user=hop.user,
-        port=hop.port,
-        config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),  # one each: it keeps a connection's values
-        connect_kwargs={
-            "sock": sock,
-            "timeout": patience,
-            "auth_timeout": patience,
-            "channel_timeout": CHANNEL,
-            "auth_strategy": identity,
-            "transport_factory": transport,
-        },
-    )

@@ -17,9 +17,10 @@ from typing import IO, TYPE_CHECKING
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.base.text import human_bytes, redact
-from g5kdeploy.node.link import Closed, Link, alive, holding
+from g5kdeploy.node.link import Closed, Link, holding
 from g5kdeploy.node.problems import ConnectionLost, LoginRefused, RemoteFailed, Result, Unreachable, shorten
 from g5kdeploy.node.talk import Broken, Lines, Streams, talk
+from g5kdeploy.node.wire import alive, transport_of
 
 if TYPE_CHECKING:
     import paramiko
@@ -222,7 +223,7 @@ class Remote:
         with holding(self._link.sessions, deadline, f"{self.name} has many commands running"), _opened(input) as feed:
             channel = self._session(deadline)
             began = time.monotonic()
-            transport = channel.get_transport()
+            transport = transport_of(channel)
             clean_end = False
             try:
                 status = talk(
@@ -281,7 +282,7 @@ class Remote:
 
             threading.Thread(target=politely, name="close-channel", daemon=True).start()
             if not done.wait(2.0):
-                self._link.drop_transport(channel.get_transport())
+                self._link.drop_transport(transport_of(channel))
 
         threading.Thread(target=close, name="abandon", daemon=True).start()
 

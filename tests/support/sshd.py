@@ -89,12 +89,11 @@ class SshServer:
     def cut(self) -> int:
         """End every connection, as a server does that is killed; how many there were."""
         with self._lock:
-            children, self._children = self._children, []
-        alive = [child for child in children if child.poll() is None]
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
+            alive = self._living()
+            self._children = []
+            for child in alive:
                 os.killpg(child.pid, signal.SIGKILL)
-            child.wait(60)
+                child.wait(60)
         return len(alive)
 
     def pause(self) -> None:
@@ -110,9 +109,13 @@ class SshServer:
 
     def _signal(self, number: int) -> None:
         with self._lock:
-            for child in self._children:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, number)
+            for child in self._living():
+                os.killpg(child.pid, number)
+
+    def _living(self) -> list[subprocess.Popen[bytes]]:
+        """The connections that still are; one that ended has lost its number, which another process may have now."""
+        self._children = [child for child in self._children if child.poll() is None]
+        return self._children
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -132,7 +135,7 @@ class SshServer:
                     stderr=log,
                     start_new_session=True,
                 )
-                self._children.append(child)
+                self._children = [*self._living(), child]
 
 
 def write_ssh_config(home: Path, *blocks: str) -> None:
