@@ -30,13 +30,18 @@ USERS = {"jdoe": "secret", "asmith": "other"}
 
 
 class HandClock:
-    """Time that stands still until somebody turns it; `as_clock` is for the lab, `sleeping` for its clients."""
+    """Time that stands still until somebody turns it, or sleeps: a submission that waits for its validation does."""
 
     def __init__(self, now: float = TUESDAY) -> None:
         self.now = now
+        self._lock = threading.Lock()
+
+    def turn(self, seconds: float) -> None:
+        with self._lock:
+            self.now += seconds
 
     def as_clock(self) -> Clock:
-        return Clock(monotonic=lambda: self.now, wall=lambda: self.now, sleep=lambda seconds: None)
+        return Clock(monotonic=lambda: self.now, wall=lambda: self.now, sleep=self.turn)
 
 
 @dataclass
@@ -239,7 +244,7 @@ class Lab:
         with self._turning:
             end = self.hand.now + seconds
             while self.hand.now < end:
-                self.hand.now = min(end, self.hand.now + max(1.0, seconds / 100))
+                self.hand.turn(min(end - self.hand.now, max(1.0, seconds / 100)))
                 for oar in list(self.oars.made.values()):
                     oar.tick()
                 self.deployer.tick()
