@@ -17,6 +17,7 @@
     services.g5kdeploy-exporter = {
       command = "/usr/bin/python3 -m g5kdeploy_exporter --config.dir /usr/lib/g5kdeploy/bpf --config.names statx,statx_mock --web.listen-address :9435";
       type = "notify";
+      timeout = 300; # seconds to start: an emulated machine on a busy host is slow
       after = [ "network.target" ];
       user = "root";
       environment = { PYTHONUNBUFFERED = "1"; };
@@ -34,6 +35,8 @@
     count = 1;
     kernel = { debian = "linux-image-cloud-amd64"; nixpkgs = "linuxPackages_latest"; };
     packages = [ "prometheus" ];
+    # 212 MB of time zones for the old web pages; they would be most of what this node pulls.
+    without = [ "libjs-moment-timezone" ];
     programs = [ ];
     binaries = { };
     files."/etc/prometheus/g5kdeploy.yml" = ''

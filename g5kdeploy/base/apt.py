@@ -33,12 +33,15 @@ class Apt:
     def lock(self, plan: Mapping[str, Any], deadline: Deadline) -> Path:
         """The lock file for a plan, its .debs all there: `{packages: {name: {version, sha256, size, file}}, roles}`.
 
-        `plan` is `{scriptsOnly: [...], roles: {name: {packages: [...], kernel}}}`. The same plan gives the same lock until
-        the cache is deleted; nothing is asked of the network then.
+        `plan` is `{scriptsOnly: [...], roles: {name: {packages: [...], kernel, without: [...]}}}`. The same plan gives
+        the same lock until the cache is deleted; nothing is asked of the network then.
         """
         asked = {
             "scriptsOnly": plan["scriptsOnly"],
-            "roles": {n: {k: r[k] for k in ("packages", "kernel")} for n, r in plan["roles"].items()},
+            "roles": {
+                name: {"packages": role["packages"], "kernel": role["kernel"], "without": role.get("without", [])}
+                for name, role in plan["roles"].items()
+            },
         }
         key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:24]
         path = self.folder / "locks" / f"{key}.json"
@@ -93,7 +96,7 @@ class Apt:
             asked = tuple(sorted(named))
             if asked not in closures:
                 closures[asked] = self._closure(asked, deadline)
-            dropped = set(plan["scriptsOnly"]) - named | {"usr-is-merged"}
+            dropped = set(plan["scriptsOnly"]) - named | {"usr-is-merged"} | set(role["without"])
             kept = [pair for pair in closures[asked] if pair[0] not in dropped]
             # The kernel alone: its dependencies are initramfs tools, no use to a system without maintainer scripts
             images = [pair for pair in self._closure([role["kernel"]], deadline) if _is_kernel(pair[0])]

@@ -109,6 +109,7 @@ let
     ExecStart=${s.command}
     User=${s.user or "root"}
     ${if s ? state then "StateDirectory=${s.state}" else ""}
+    ${if s ? timeout then "TimeoutStartSec=${toString s.timeout}" else ""}
     ${attrLines (k: v: "Environment=\"${k}=${v}\"") (s.environment or { })}
     [Install]
     WantedBy=multi-user.target

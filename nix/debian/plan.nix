@@ -10,6 +10,8 @@ let
     packages = base.essential ++ base.packages
       ++ builtins.filter (p: p != null) (map debian (role.packages or [ ]))
       ++ (if (role.programs or [ ]) == [ ] then [ ] else base.exporter);
+    # Dependencies that a role can do without: the pages of a web interface, say.
+    without = role.without or [ ];
     # A role without an exporter has no programs; one that names none of its own serves those of the experiment.
     programs = role.programs or [ ];
     count = role.count or 1;

@@ -61,7 +61,8 @@ in
         ExecStart = command service.command;
         Type = service.type or "exec";
         User = service.user or "root";
-      } // lib.optionalAttrs (service ? state) { StateDirectory = service.state; };
+      } // lib.optionalAttrs (service ? state) { StateDirectory = service.state; }
+      // lib.optionalAttrs (service ? timeout) { TimeoutStartSec = service.timeout; };
     })
     role.services;
 }
