@@ -44,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     with contextlib.suppress(ValueError):  # not the main thread: a test's
         signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # a terminal that knows no µ gets a `?`
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         return _call(args)
     except BrokenPipeError as error:

@@ -264,6 +264,18 @@ sys.exit(main(["doctor"]))
     assert err.strip() in ("interrupted", "terminated")
 
 
+def test_a_terminal_that_knows_no_such_letters() -> None:
+    code = """
+import click, sys
+from g5kdeploy.cli import table
+from g5kdeploy.cli.main import main
+table.LazyGroup.get_command = lambda *_: click.Command("doctor", callback=lambda: print("5 \xb5s \u2588"))
+sys.exit(main(["doctor"]))
+"""
+    done = python(code, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout) == (0, "5 ?s ?\n"), done.stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     import shutil

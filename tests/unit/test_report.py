@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from g5kdeploy.experiment import load
-from g5kdeploy.runs import Run, drawing, samples
+from g5kdeploy.output.summary import summary
+from g5kdeploy.runs import Run, drawing, report, samples
 from g5kdeploy.runs.provenance import write_crate, write_sbom
 from g5kdeploy.runs.report import write_report
 
@@ -175,9 +176,21 @@ def test_the_report_tells_all_and_needs_no_network(run: Run) -> None:
         assert (run.folder / address).exists()
 
 
+def test_the_summary_fits_a_terminal_and_tells_the_same(run: Run) -> None:
+    run.warn("the disk is slow")
+    text = summary(report.facts(run))
+    for words in ("build", "150 paths", "6.1-cloud", "6.1-amd64", "server: /nix/store/abc-nixos-system-server",
+                  "latency_seconds of the workload", "10 observations", "warning: the disk is slow"):  # fmt: skip
+        assert words in text, words
+    bars = [line for line in text.splitlines() if line.startswith("  ≤")]
+    assert [line.split("█")[0].split()[-1] for line in bars] == ["5", "3", "0", "2"]
+    assert max(map(len, text.splitlines())) <= 110
+
+
 def test_a_report_of_a_run_that_has_nothing_yet(tmp_path: Path, run: Run) -> None:
     empty = Run.create(tmp_path / "runs", load(tmp_path), "lab", "lab")
     assert "0 samples" in write_report(empty).read_text()
+    assert "0 samples" in summary(report.facts(empty))
 
 
 def test_the_crate_names_every_file(run: Run) -> None:
