@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.text import clean
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import experiment_option, run_option, testbed_option
 from g5kdeploy.events.failure import ExitCode
@@ -30,13 +31,15 @@ SECONDS = 120.0  # for a console that is read and not typed at
 @testbed_option
 def command(screen: Screen, node: str, experiment: Path, run_id: str | None, testbed: str | None) -> ExitCode:
     """What comes from a console is cleaned before it is printed, unless it is a session on a terminal."""
-    from g5kdeploy.cli.logs import one, show_collected
+    from g5kdeploy.cli.logs import collected, one
     from g5kdeploy.cli.nodes import choose, site_of
 
     chosen = choose([node], experiment, run_id, testbed)
     name = one(chosen, node)
     if chosen.run is not None and chosen.run.released:
-        return show_collected(screen, chosen, name, "console")
+        for path in collected(screen, chosen, name, "console"):
+            print(clean(path.read_text(errors="replace")).rstrip("\n"), file=screen.out)
+        return ExitCode.DONE
     site = site_of(name)
     frontend = f"f{site}.{site}.grid5000.fr"
     call = ["kaconsole3", "-m", name]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import shlex
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.base.text import clean
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import experiment_option, run_option, testbed_option
 from g5kdeploy.events.failure import ExitCode, Failure, InvalidUse
@@ -50,7 +49,7 @@ def command(
     chosen = choose([node], experiment, run_id, testbed)
     name = one(chosen, node)
     if chosen.run is not None and chosen.run.released:
-        return show_collected(screen, chosen, name, "journal")
+        return _show_journal(screen, chosen, name, unit, lines)
     call = ["journalctl", "--no-pager", "--output=short-iso", "--boot"]
     call += [f"--unit={unit}"] if unit else []
     call += [f"--lines={lines}"] if lines else []
@@ -68,16 +67,22 @@ def one(chosen: Chosen, word: str) -> str:
     return chosen.names[0]
 
 
-def show_collected(screen: Screen, chosen: Chosen, name: str, kind: str) -> ExitCode:
-    """Print what a run that is over has brought back of a node: files whose names begin with `kind`."""
+def _show_journal(screen: Screen, chosen: Chosen, name: str, unit: str | None, lines: int | None) -> ExitCode:
+    from g5kdeploy.runs import journal
+
+    for path in collected(screen, chosen, name, "journal"):
+        found = journal.lines(journal.read(path), unit)
+        for line in deque(found, lines) if lines else found:
+            print(line, file=screen.out)
+    return ExitCode.DONE
+
+
+def collected(screen: Screen, chosen: Chosen, name: str, kind: str) -> list[Path]:
+    """What a run that is over has brought back of a node: files whose names begin with `kind`."""
     assert chosen.run is not None
     folder = chosen.run.folder / "nodes" / name
     files = sorted(path for path in folder.glob(f"{kind}*") if path.is_file())
     if not files:
         raise Failure(f"no {kind} of {name} was collected", cause=f"run {chosen.run.id} is over, {folder} has none")
-    for path in files:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        text = data.decode(errors="replace")
-        print(clean(text).rstrip("\n"), file=screen.out)
     screen.say(f"(run {chosen.run.id} is over: from {folder})")
-    return ExitCode.DONE
+    return files

@@ -42,7 +42,7 @@ def render(document: Mapping[str, Any], form: str = "table", columns: Sequence[s
     chosen = _columns(items, () if form == "wide" else columns)
     if "items" not in document:
         return _facts(items[0], chosen)
-    return table(items, chosen, color)
+    return _table(items, chosen, color)
 
 
 def _items(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ def _csv(items: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def table(items: Sequence[Mapping[str, Any]], columns: Sequence[str], color: bool = False) -> str:
+def _table(items: Sequence[Mapping[str, Any]], columns: Sequence[str], color: bool = False) -> str:
     """Columns padded with two spaces between them; never cut, so that other programs can read it."""
     if not items:
         return ""

@@ -7,7 +7,7 @@ import math
 from g5kdeploy.runs.samples import Bucket, Histogram
 
 WIDTH, HEIGHT = 720, 260
-LEFT, RIGHT, TOP, BOTTOM = 64, 12, 24, 46
+LEFT, RIGHT, TOP, BOTTOM = 64, 36, 24, 46
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from g5kdeploy.base import files
-from g5kdeploy.base.text import human_bytes, human_seconds
+from g5kdeploy.base.text import clean, human_bytes, human_seconds
 from g5kdeploy.runs import drawing, samples
 from g5kdeploy.runs.run import Run
 from g5kdeploy.runs.samples import Histogram
 
 MOST_HISTOGRAMS = 12
+MOST_FILES = 300
 WORKLOAD = "g5kdeploy-workload"  # in the cgroup of what the benchmark runs: its histograms come first
 
 
@@ -50,7 +52,8 @@ def facts(run: Run) -> dict[str, Any]:
         "histograms": [_histogram(one) for one in histograms],
         "counters": _counters(measured),
         "samples": measured,
-        "files": _files(run.folder),
+        "workload": _workload(run, document.get("benchmark") or {}),
+        "files": _files(run.folder)[:MOST_FILES],
         "made": time.time(),
     }
 
@@ -77,8 +80,35 @@ def _node(name: str, node: Mapping[str, Any], document: Mapping[str, Any]) -> di
         "after": told.get("release_after", ""),
         "system": told.get("current_system", "") or closure.get("toplevel", ""),
         "facts": told,
-        "hardware": node.get("hardware", {}),
+        "hardware": _hardware(node.get("hardware", {})),
     }
+
+
+def _hardware(described: Mapping[str, Any]) -> dict[str, str]:
+    """The few words on a node's hardware that a reader wants first, out of its reference description."""
+    if not described:
+        return {}
+    processor, shape = described.get("processor") or {}, described.get("architecture") or {}
+    memory = (described.get("main_memory") or {}).get("ram_size")
+    disks = described.get("storage_devices") or []
+    words = {
+        "processor": " ".join(str(processor[key]) for key in ("model", "version") if processor.get(key)),
+        "cores": str(shape.get("nb_cores", "")),
+        "memory": human_bytes(memory) if memory else "",
+        "disks": ", ".join(f"{disk.get('device', '?')} {human_bytes(disk.get('size') or 0)}" for disk in disks),
+        "whole description": json.dumps(described, ensure_ascii=False),
+    }
+    return {key: value for key, value in words.items() if value}
+
+
+def _workload(run: Run, benchmark: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How the workload ended on each node, and the last thing it said."""
+    rows = []
+    for node, told in (benchmark.get("nodes") or {}).items():
+        log = run.folder / "nodes" / node / "workload.log"
+        said = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        rows.append({"node": node, **told, "said": clean(said[-1]) if said else ""})
+    return rows
 
 
 def _histogram(one: Histogram) -> dict[str, Any]:
@@ -116,8 +146,12 @@ def _files(folder: Path) -> list[tuple[str, int]]:
     return [
         (str(path.relative_to(folder)), path.stat().st_size)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and path.parent.name != "samples" and not _hidden(path.relative_to(folder))
     ]
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _day(moment: float | None) -> str:

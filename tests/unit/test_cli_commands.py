@@ -185,7 +185,7 @@ def over(tmp_path: Path) -> Run:
     run.set_node("vm-1.lab.grid5000.fr", role="server")
     folder = run.node_folder("vm-1.lab.grid5000.fr")
     (folder / "console.log").write_text("Linux\x1b[31m version\n")
-    (folder / "journal.json").write_text("{}\n")
+    (folder / "journal.export").write_text("__REALTIME_TIMESTAMP=0\n_COMM=init\nMESSAGE=hello\n\n" * 3)
     run.set(released=True)
     return run
 
@@ -195,7 +195,9 @@ def test_logs_and_console_of_a_run_that_is_over(over: Run, capsys: pytest.Captur
     assert main(["console", "server", *where]) == 0
     assert capsys.readouterr().out == "Linux version\n"
     assert main(["logs", "vm-1", *where]) == 0
-    assert capsys.readouterr().out == "{}\n"
+    assert capsys.readouterr().out.count("init: hello") == 3
+    assert main(["logs", "vm-1", "-n", "1", *where]) == 0
+    assert capsys.readouterr().out.count("init: hello") == 1
     assert main(["console", "vm-2", *where]) == ExitCode.USAGE
     assert "vm-1.lab.grid5000.fr" in capsys.readouterr().err
 
