@@ -263,9 +263,13 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def lock(self, wait: float = 0.0) -> contextlib.AbstractContextManager[None]:
-        """Hold the run against other processes; raises `Held` (exit code 7), saying who holds it."""
-        return files.lock(self.folder / ".lock", f"run {self.id}", wait)
+    @contextlib.contextmanager
+    def lock(self, wait: float = 0.0) -> Iterator[None]:
+        """Hold the run against other processes, and see what they did; raises `Held` (exit code 7), naming the holder."""
+        with files.lock(self.folder / ".lock", f"run {self.id}", wait):
+            with self._lock:
+                self._document = versions.read(self.folder / "run.json")
+            yield
 
     def sink(self, event: Event) -> None:
         """Append an event to events.jsonl; a sink for an `Emitter`."""

@@ -128,8 +128,10 @@ def test_a_run_is_held_by_one_at_a_time(experiment: Path) -> None:
         with pytest.raises(Held) as caught, Run.open(run.folder).lock():
             pass
         assert exit_code(caught.value) is ExitCode.HELD
+    Run.open(run.folder).warn("somebody else was here")
+    assert run.document()["warnings"] == []
     with run.lock():
-        pass
+        assert run.document()["warnings"] == ["somebody else was here"]
 
 
 def test_the_unreleased_run_is_found(experiment: Path) -> None:
