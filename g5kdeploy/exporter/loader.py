@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import cgroups
+from .bcc_backend import BccError, BccObject
 from .config import Config
 from .decoders import Decoders
+from .document import Mistakes
 from .libbpf import LibbpfError, Library, Object, Program
 from .load_settings import LoadSettings
-from .plan import Candidate, Plan, encode
+from .plan import Candidate, Plan, check_maps, encode
 from .reasons import explain_attach, explain_load
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class Loaded:
     config: Config
     mode: str = ""
     mode_metric: str = ""
-    object: Object | None = None
+    object: Object | BccObject | None = None
     programs: list[Program] = field(default_factory=list)
     attached: set[str] = field(default_factory=set)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -68,16 +70,11 @@ class Loader:
 
     def _try(self, candidate: Candidate, settings: LoadSettings, loaded: Loaded) -> bool:
         name = candidate.config.name
-        opened: Object | None = None
         try:
-            opened = self.library.open(candidate.config.object, self.btf)
-            self._set_constants(opened, candidate.config, settings)
-            opened.load()
-        except (LibbpfError, CannotLoad) as problem:
-            if opened:
-                opened.close()
+            opened = self._loaded(candidate, settings)
+        except (LibbpfError, CannotLoad, BccError) as problem:
             loaded.reasons[name] = explain_load(problem) if isinstance(problem, LibbpfError) else str(problem)
-            level = logging.INFO if candidate.mode else logging.WARNING
+            level = logging.INFO if candidate.mode else logging.DEBUG
             log.log(level, "%s does not load: %s", name, loaded.reasons[name])
             return False
         programs = opened.programs()
@@ -94,7 +91,29 @@ class Loader:
         loaded.reasons.update(reasons)
         return True
 
-    def _attach(self, opened: Object, programs: list[Program]) -> tuple[set[str], dict[str, str]]:
+    def _loaded(self, candidate: Candidate, settings: LoadSettings) -> Object | BccObject:
+        """In the kernel, but not attached yet; nothing is left behind when that fails."""
+        config = candidate.config
+        if candidate.source is not None:
+            compiled = BccObject(candidate.source, self._values(config, settings))
+            mistakes = Mistakes()
+            check_maps(config, compiled.maps(), mistakes)
+            if mistakes:
+                compiled.close()
+                raise CannotLoad("; ".join(mistakes.found))
+            return compiled
+        opened = self.library.open(config.object, self.btf)
+        try:
+            sizes = opened.constants()
+            for name, value in self._values(config, settings).items():
+                opened.set_constant(name, encode(value, sizes[name][1]))
+            opened.load()
+        except (LibbpfError, CannotLoad):
+            opened.close()
+            raise
+        return opened
+
+    def _attach(self, opened: Object | BccObject, programs: list[Program]) -> tuple[set[str], dict[str, str]]:
         attached, reasons = set(), {}
         for program in programs:
             try:
@@ -104,8 +123,8 @@ class Loader:
                 reasons[program.name] = explain_attach(problem, program)
         return attached, reasons
 
-    def _set_constants(self, opened: Object, config: Config, settings: LoadSettings) -> None:
-        sizes = opened.constants()
+    def _values(self, config: Config, settings: LoadSettings) -> dict[str, int | str]:
+        """The constants to set, with the addresses and cgroup ids that only this kernel knows."""
         values: dict[str, int | str] = {name: value for name, (value, _) in settings.values.items()}
         for symbol in config.kaddrs:
             address = self.decoders.kallsyms.address(symbol)
@@ -118,8 +137,7 @@ class Loader:
             values["filter_cgroup"], values["filter_cgroup_level"] = cgroup_id(settings.filter_cgroup)
         if settings.filter_tgid:
             values["filter_tgid"] = settings.filter_tgid
-        for name, value in values.items():
-            opened.set_constant(name, encode(value, sizes[name][1]))
+        return values
 
 
 def cgroup_id(path: str, root: Path | None = None) -> tuple[int, int]:

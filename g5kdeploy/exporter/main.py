@@ -40,6 +40,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--web.listen-address", dest="address", default=":9435", metavar="ADDR", help="HOST:PORT, :PORT or fd://N")
     add("--web.telemetry-path", dest="path", default="/metrics", metavar="PATH", help="where the metrics are")
     add("--btf.path", dest="btf", default="", metavar="FILE", help="the kernel's types, where it does not bring them")
+    add(
+        "--backend",
+        choices=("auto", "libbpf", "bcc"),
+        default="auto",
+        help="auto: objects where there are some, sources (X.bcc.c) compiled by BCC otherwise",
+    )
     add("--log.no-timestamps", dest="plain_log", action="store_true", help="no times in the log")
     add("--debug", action="store_true", help="say more, and serve raw maps on /maps")
     add("--version", action="version", version=f"g5kdeploy-exporter {__version__}")
@@ -72,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         mistakes.add(options.dir, 0, "there is no such folder, named by --config.dir")
         plans = []
     else:
-        plans = make_plans(options.dir, options.names.split(","), library, mistakes, options.btf)
+        names = options.names.split(",")
+        plans = make_plans(options.dir, names, library, mistakes, options.btf, options.backend)
     if mistakes:
         for text in mistakes.found:
             print(text, file=sys.stderr)  # noqa: T201 - editors jump to FILE:LINE, so no time stamps here
@@ -138,3 +145,4 @@ def _report(loaded: list[Loaded], begun: float) -> list[str]:
         log.info("%s%s: %s programs attached in %.0f ms", one.name, mode, counts, one.seconds * 1000)
     log.info("Started with %d programs in %.0f ms", len(loaded), (time.monotonic() - begun) * 1000)
     return missing
+

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from .bcc_backend import source
 from .config import Config, Counter, Histogram, read_config
 from .document import Mistakes
 from .libbpf import LibbpfError, Library, Map
@@ -17,10 +18,11 @@ FILTER_CONSTANTS = ("filter_cgroup", "filter_cgroup_level", "filter_tgid")
 
 @dataclass(frozen=True)
 class Candidate:
-    """One configuration with its object, and the word for it where it is one of several."""
+    """One configuration with its object or source, and the word for it where it is one of several."""
 
     config: Config
     mode: str = ""
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,14 @@ class Plan:
     candidates: tuple[Candidate, ...]
 
 
-def make_plans(folder: Path, names: list[str], library: Library, mistakes: Mistakes, btf: str = "") -> list[Plan]:
-    """Read and check everything that `names` need. A plan stands only for what is free of mistakes."""
+def make_plans(
+    folder: Path, names: list[str], library: Library, mistakes: Mistakes, btf: str = "", backend: str = "auto"
+) -> list[Plan]:
+    """Read and check everything that `names` need. A plan stands only for what is free of mistakes.
+
+    `backend`: auto takes an object where there is one and compiles a source otherwise; libbpf never compiles; bcc
+    compiles where there is a source.
+    """
     plans = []
     owners: dict[str, str] = {}
     for name in dict.fromkeys(names):
@@ -48,8 +56,10 @@ def make_plans(folder: Path, names: list[str], library: Library, mistakes: Mista
             config = read_config(folder, config_name, mistakes)
             if config is None:
                 continue
-            check_object(config, settings, library, mistakes, btf)
-            candidates.append(Candidate(config, mode))
+            compiled = source_of(config, backend)
+            if compiled is None:  # a source is held against its YAML once it is compiled
+                check_object(config, settings, library, mistakes, btf)
+            candidates.append(Candidate(config, mode, compiled))
             for metric in config.metrics:
                 owner = owners.setdefault(metric.name, name)
                 if owner != name:
@@ -57,6 +67,24 @@ def make_plans(folder: Path, names: list[str], library: Library, mistakes: Mista
         if len(mistakes.entries) == before:
             plans.append(Plan(name, settings, tuple(candidates)))
     return plans
+
+
+def source_of(config: Config, backend: str) -> Path | None:
+    """The C source that a program is to be compiled from; None where its object is to be loaded."""
+    there = source(config.file.parent, config.name)
+    if backend == "libbpf" or not there.exists() or (backend == "auto" and config.object.exists()):
+        return None
+    return there
+
+
+def check_maps(config: Config, maps: dict[str, Map], mistakes: Mistakes) -> None:
+    """Whether there is a map for every metric, and of the sizes that the labels say."""
+    for metric in config.metrics:
+        if metric.name in maps:
+            _check_map(config.file, metric, maps[metric.name], mistakes)
+        elif metric.name:
+            there = ", ".join(sorted(maps)) or "none"
+            mistakes.add(config.file, metric.line, f"{config.name} has no map {metric.name}; maps there: {there}")
 
 
 def check_object(config: Config, settings: LoadSettings, library: Library, mistakes: Mistakes, btf: str = "") -> None:
@@ -72,14 +100,7 @@ def check_object(config: Config, settings: LoadSettings, library: Library, mista
         maps, constants = opened.maps(), opened.constants()
     finally:
         opened.close()
-    for metric in config.metrics:
-        if metric.name in maps:
-            _check_map(config.file, metric, maps[metric.name], mistakes)
-        elif metric.name:
-            there = ", ".join(sorted(maps)) or "none"
-            mistakes.add(
-                config.file, metric.line, f"{config.object.name} has no map {metric.name}; maps there: {there}"
-            )
+    check_maps(config, maps, mistakes)
     for symbol in config.kaddrs:
         if constants.get(f"kaddr_{symbol}", (0, 0))[1] != 8:
             mistakes.add(config.file, 1, f"{config.object.name} has no `const volatile u64 kaddr_{symbol}`")
