@@ -32,14 +32,14 @@ def resources() -> list[Resource]:
                 at = next(numbers)
                 properties: dict[str, Value] = {
                     "cluster": cluster, "host": address, "network_address": address, "cpu": cpu, "core": at,
-                    "cpuset": core, "comment": "OK", "core_count": cores, "deploy": "YES", "besteffort": "YES",
+                    "cpuset": core, "comment": "", "core_count": cores, "deploy": "YES", "besteffort": "YES",
                     "exotic": "YES" if cluster == "drac" else "NO", "maintenance": "NO", "production": "NO",
                     "gpu_count": gpu_count, "gpu": next(gpus) if gpu_count else None, "memnode": 65536,
                 }  # fmt: skip
                 found.append(Resource(at, "default", address, properties))
     for vlan in range(1, 8):
-        found.append(Resource(next(numbers), "kavlan-local" if vlan < 4 else "kavlan", "", {"vlan": str(vlan)}))
-    for third in range(0, 32, 4):
+        found.append(Resource(next(numbers), "kavlan-local" if vlan < 5 else "kavlan", "", {"vlan": str(vlan)}))
+    for third in range(16, 48, 4):
         properties = {"subnet_address": f"10.158.{third}.0", "subnet_prefix": 22, "slash_22": third // 4 + 1}
         found.append(Resource(next(numbers), "subnet", "", properties))
     return found
