@@ -37,8 +37,8 @@ def resources() -> list[Resource]:
                     "gpu_count": gpu_count, "gpu": next(gpus) if gpu_count else None, "memnode": 65536,
                 }  # fmt: skip
                 found.append(Resource(at, "default", address, properties))
-    for vlan in range(1, 8):
-        found.append(Resource(next(numbers), "kavlan-local" if vlan < 5 else "kavlan", "", {"vlan": str(vlan)}))
+    for kind, vlans in (("kavlan-local", range(1, 5)), ("kavlan", range(4, 8))):
+        found += [Resource(next(numbers), kind, "", {"vlan": str(vlan)}) for vlan in vlans]
     for third in range(16, 48, 4):
         properties = {"subnet_address": f"10.158.{third}.0", "subnet_prefix": 22, "slash_22": third // 4 + 1}
         found.append(Resource(next(numbers), "subnet", "", properties))
@@ -70,7 +70,9 @@ def comparable(value: Any, numbers: dict[str, str], key: str = "") -> Any:
             kept.pop("uid", None)
         return kept
     if isinstance(value, list):
-        return [comparable(one, numbers, key) for one in value]
+        found = [comparable(one, numbers, key) for one in value]
+        # the order of events of one second was undefined
+        return sorted(found, key=lambda one: (one["type"], one["description"])) if key == "events" else found
     if key in TIMES and value:
         return "some time"
     if key in ("uid", "job_id"):
@@ -82,6 +84,7 @@ def text(value: str, numbers: dict[str, str]) -> str:
     """Texts with the same translation; the inner JSON of a refusal in one order."""
     value = re.sub(r"http://127\.0\.0\.1:\d+|https://api\.grid5000\.fr", "https://host", value)
     value = re.sub(r"oarapi\.subscript\.\w+", "oarapi.subscript.XXXXX", value)
+    value = re.sub(r"\(-0:19:5\d\)", "(-0:19:5x)", value)  # down to what had elapsed
     for word in (r"/jobs/", r"[Jj]ob ", r"job = ", r"\[ ", r"OAR_JOB_ID=", r"frag ", r"oardel ", r"bipbip "):
         value = re.sub(rf"({word})(\d+)", lambda match: match[1] + numbers.get(match[2], match[2]), value)
     if match := re.match(r"(?s)(Request to \S+ failed with status \d+: )(\{.*\})(\s*)$", value):

@@ -25,7 +25,8 @@ STATES = ("waiting", "tolaunch", "launching", "running", "finishing", "terminate
 
 ORDER = (
     ("20-oar-submit", 0, 0),
-    ("21-oar-life", 0, 29),
+    ("21-oar-life", 0, 21),
+    ("21-oar-life", 27, 29),
     ("20-oar-submit", 1, 1),
     ("21-oar-life", 30, 42),
     ("20-oar-submit", 2, 2),
@@ -36,9 +37,12 @@ ORDER = (
     ("24-oar-refused-reservations", 0, 99),
 )
 """The files were recorded in turns: file, first and last exchange."""
+MOMENTS = {("21-oar-life", 27): 1_795_368_831}
+"""When an exchange took place whose answer does not tell."""
 
 WHICH = "which of several equal nodes a job gets was up to the database's order of rows"
 ENDED = "the plan's entry of a job that has just ended is dropped at once, not at the next pass"
+FURTHER = "the plan is a pass further than it was"
 CASCADE = "a name that breaks OAR's own SQL is answered with the first of its errors, not with all"
 KNOWN_DIFFERENCES: dict[tuple[str, int], str] = {
     ("21-oar-life", 39): ENDED,
@@ -47,6 +51,9 @@ KNOWN_DIFFERENCES: dict[tuple[str, int], str] = {
     ("20-oar-submit", 55): WHICH,
     ("20-oar-submit", 68): CASCADE,
     ("20-oar-submit", 69): CASCADE,
+    ("22-oar-jobs-after", 31): FURTHER,
+    ("22-oar-jobs-after", 32): FURTHER,
+    ("22-oar-jobs-after", 47): FURTHER,
     ("22-oar-jobs-after", 10): WHICH,
     ("22-oar-jobs-after", 27): WHICH,
     ("22-oar-jobs-after", 28): WHICH,
@@ -143,6 +150,7 @@ def test_over_a_real_oar(player: OarPlayer) -> None:
                 continue
             if name == "23-oar-reservations" and exchange["request"]["method"] == "POST":
                 player.clear()
+            player.turn(MOMENTS.get((name, exchange["n"]), 0))
             found, known = player.play(exchange), KNOWN_DIFFERENCES.get((name, exchange["n"]))
             text = f"{name} {exchange['n']} {exchange['request']['method']} {exchange['request']['path']}"
             if found and not known:
