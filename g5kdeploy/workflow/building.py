@@ -1,0 +1,66 @@
+"""The phases build and push: from the composition to a binary cache that the site's nodes can reach."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from g5kdeploy import closure
+from g5kdeploy.boot import Source
+from g5kdeploy.closure import Bundle
+from g5kdeploy.events.failure import InvalidUse
+from g5kdeploy.workflow.session import Session
+
+BUILD_SECONDS = 3600.0
+PUSH_SECONDS = 1800.0
+
+
+def build(session: Session) -> dict[str, Any]:
+    """Build the closures of the experiment's roles and keep their manifest in the run's folder."""
+    experiment = session.experiment
+    deadline = session.deadline(BUILD_SECONDS, "the build")
+    manifest = closure.build(
+        experiment.composition, sorted(experiment.roles), deadline, session.emit, experiment.flavour
+    )
+    _check_programs(session, manifest)
+    session.built(manifest)
+    closures = {
+        name: {
+            "toplevel": role.toplevel,
+            "nar_hash": manifest.paths[role.toplevel].nar_hash,
+            "release": role.release,
+            "size": manifest.size(name),
+            "paths": len(manifest.closure(name)),
+        }
+        for name, role in manifest.roles.items()
+    }
+    session.run.set(closures=closures)
+    return {"closures": closures}
+
+
+def _check_programs(session: Session, manifest: closure.Manifest) -> None:
+    wanted = set(session.experiment.exporter.programs)
+    have = {program for role in manifest.roles.values() for program in role.programs}
+    if wanted - have:
+        raise InvalidUse(
+            f"no role serves {', '.join(sorted(wanted - have))}",
+            cause=f"exporter.programs asks for it, the composition has: {', '.join(sorted(have)) or 'none'}",
+            hint=f"add it to `programs` of a role in {session.experiment.composition / 'roles.nix'}",
+        )
+
+
+def push(session: Session) -> dict[str, Any]:
+    """Bring closures and bundle into the user's public folder on the frontend: once, whatever the number of nodes."""
+    deadline = session.deadline(PUSH_SECONDS, "the push")
+    pushed = closure.push(session.manifest, sorted(session.experiment.roles), session.frontend, deadline, session.emit)
+    bundle = closure.push_bundle(session.frontend, deadline, session.emit)
+    return {"cache": asdict(pushed), "bundle": asdict(bundle)}
+
+
+def source(session: Session) -> Source:
+    """Where the nodes pull from, as `push` left it."""
+    record = session.run.phases().get("push")
+    if record is None or not record.result:
+        raise InvalidUse(f"run {session.run.id} was not pushed yet", hint=f"g5kdeploy push {session.experiment.file}")
+    cache, bundle = record.result["cache"], record.result["bundle"]
+    return Source(session.web, cache["path"], Bundle(**bundle), cache["public_key"])

@@ -1,0 +1,188 @@
+"""The phases in their order, and how a run goes through them: skipping what is done, releasing whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.closure.build import inputs
+from g5kdeploy.events.event import Emitter, State
+from g5kdeploy.events.failure import ExitCode, InvalidUse
+from g5kdeploy.experiment.model import Experiment
+from g5kdeploy.node import Stage
+from g5kdeploy.runs import Run, find, key_of, runs_folder, unreleased
+from g5kdeploy.runs.run import PhaseState
+from g5kdeploy.testbed.places import Testbed
+from g5kdeploy.testbed.places import find as find_testbed
+from g5kdeploy.workflow import building, checking, deploying, measuring, reporting, reserving
+from g5kdeploy.workflow.session import Session
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase: what it does, the inputs whose hash says whether it was done, and whether it may be skipped by it."""
+
+    name: str
+    work: Callable[[Session], dict[str, Any]]
+    inputs: Callable[[Session], Any]
+    skippable: bool = True
+
+
+def _job(session: Session) -> Any:
+    job = session.run.document()["job"]
+    return job["id"] if job else None
+
+
+def _closures(session: Session) -> Any:
+    manifest = session.run.manifest_file
+    return {n: r.toplevel for n, r in session.manifest.roles.items()} if manifest.exists() else None
+
+
+PHASES = (
+    Phase("build", building.build, lambda s: inputs(s.experiment.composition, s.experiment.flavour)),
+    Phase("vmtest", checking.vmtest, lambda s: [_closures(s), checking.script_hash(s)]),
+    Phase("push", building.push, lambda s: [s.testbed.name, s.run.site, _closures(s)]),
+    Phase("reserve", reserving.reserve, lambda s: s.experiment.document()["roles"]),
+    Phase("deploy", deploying.deploy, lambda s: [_job(s), _closures(s), s.experiment.environment]),
+    Phase("check", checking.check, lambda s: [_job(s), _closures(s), checking.script_hash(s)]),
+    Phase("bench", measuring.bench, lambda s: [_job(s), _closures(s), s.experiment.document().get("benchmark")]),
+    Phase("collect", measuring.collect_all, lambda s: [_job(s)], skippable=False),
+    Phase("report", reporting.report, lambda s: None, skippable=False),
+    Phase("release", reserving.release, lambda s: None, skippable=False),
+)
+NAMES = tuple(phase.name for phase in PHASES)
+BY_NAME = {phase.name: phase for phase in PHASES}
+AFTER_FAILURE = ("collect", "report", "release")
+"""What is done all the same when a phase before them failed."""
+
+
+def chosen(phases: Sequence[str] = (), first: str = "", last: str = "") -> list[str]:
+    """The names of the phases to do, in their order; raises `InvalidUse` for a name that is none."""
+    unknown = [name for name in (*phases, first, last) if name and name not in NAMES]
+    if unknown:
+        raise InvalidUse(f"there is no phase {', '.join(unknown)}", hint=f"the phases are: {', '.join(NAMES)}")
+    begin = NAMES.index(first) if first else 0
+    end = NAMES.index(last) if last else len(NAMES) - 1
+    if begin > end:
+        raise InvalidUse(f"{first} comes after {last}: nothing is left to do")
+    return [name for name in NAMES[begin : end + 1] if not phases or name in phases]
+
+
+def site_of(experiment: Experiment, testbed: Testbed) -> str:
+    """The site: the experiment's, or the lab's only one; never guessed elsewhere."""
+    if experiment.site:
+        return experiment.site
+    if testbed.name == "lab":
+        return "lab"
+    raise InvalidUse(f"{experiment.file.name} says no site", hint="--site rennes, or `site:` in the file")
+
+
+def testbed_of(experiment: Experiment) -> Testbed:
+    """The testbed that was named somewhere; nothing falls through to the real one."""
+    if experiment.testbed is None:
+        raise InvalidUse(
+            "no testbed was named",
+            hint="--testbed lab or --testbed grid5000; G5KDEPLOY_TESTBED, or `testbed:` in the file",
+        )
+    return find_testbed(experiment.testbed)
+
+
+def open_run(
+    experiment: Experiment, emit: Emitter, wanted: str | None = None, runs: Path | None = None, *, new: bool = False
+) -> Session:
+    """The run to work on: the one named, or the newest that is not over; with `new`, one is made when there is none.
+
+    A run whose job has ended meanwhile is closed, and a new one is made in its place.
+    """
+    testbed = testbed_of(experiment)
+    folder = runs_folder(experiment.file, runs)
+    if wanted is None and new and not unreleased(folder, experiment.file):
+        return _fresh(experiment, testbed, emit, folder)
+    session = Session(experiment, find(folder, experiment.file, wanted), testbed, emit)
+    if session.run.testbed != testbed.name:
+        raise InvalidUse(
+            f"run {session.run.id} is on testbed {session.run.testbed}, not {testbed.name}",
+            hint=f"--testbed {session.run.testbed}, or end it: g5kdeploy release --run {session.run.id}",
+        )
+    if new and wanted is None and reserving.is_over(session):
+        emit.warn("run", f"run {session.run.id} is closed: its job ended meanwhile; beginning a new one")
+        with session:
+            reserving.release(session)
+        return _fresh(experiment, testbed, emit, folder)
+    return _sinking(session)
+
+
+def _fresh(experiment: Experiment, testbed: Testbed, emit: Emitter, folder: Path) -> Session:
+    run = Run.create(folder, experiment, testbed.name, site_of(experiment, testbed))
+    return _sinking(Session(experiment, run, testbed, emit))
+
+
+def _sinking(session: Session) -> Session:
+    session.emit.sinks.append(session.run.sink)
+    session.emit.run = session.run.id
+    return session
+
+
+def do(session: Session, name: str, *, again: bool = False) -> ExitCode:
+    """Do one phase, or say that it was done with these very inputs; the exit code: done, or partly."""
+    phase = BY_NAME[name]
+    session.in_phase(name)
+    key = key_of(phase.inputs(session))
+    if phase.skippable and not again and session.run.done(name, key):
+        session.emit.emit("", name, State.SKIPPED, "was done with the same inputs")
+        return ExitCode.DONE
+    lost = _lost(session)
+    with session.run.phase(name, key) as record, session.emit.step(name) as step:
+        record.result = phase.work(session)
+        record.key = key_of(phase.inputs(session))
+        step.text = record.detail = record.result.pop("detail", "")
+        if _lost(session) > lost:
+            record.state = PhaseState.PARTLY
+    return ExitCode.PARTLY if _lost(session) else ExitCode.DONE
+
+
+def _lost(session: Session) -> int:
+    return sum(node["stage"] == Stage.LOST.value for node in session.run.nodes().values())
+
+
+def run(session: Session, phases: Sequence[str], *, keep: bool = False) -> ExitCode:
+    """Do phases in order. When one fails, what was measured is still brought back and the nodes are let go.
+
+    With `keep` they are not. The failure is raised when all that is done.
+    """
+    todo = [name for name in phases if not (keep and name == "release")]
+    code = ExitCode.DONE
+    for index, name in enumerate(todo):
+        try:
+            code = max(code, do(session, name))
+        except BaseException as error:
+            _after(session, name, todo[index + 1 :], error, keep=keep)
+            raise
+    return code
+
+
+def _after(session: Session, failed: str, rest: Sequence[str], error: BaseException, *, keep: bool) -> None:
+    """After a failure, or an interrupt: keep what there is, release what is held; its own problems are only told."""
+    in_bench = failed in ("bench", "collect")
+    for name in AFTER_FAILURE:
+        if name == "collect" and not (in_bench and "collect" in (*rest,) and isinstance(error, Problem)):
+            if in_bench:
+                measuring.write_metrics(session)
+            continue
+        if name not in rest and not (name == "release" and failed == "release"):
+            continue
+        if name == "release" and keep:
+            continue
+        try:
+            do(session, name)
+        except Problem as problem:
+            session.emit.warn(name, str(problem))
+            if name == "release":
+                session.emit.warn(name, f"the nodes may still be held; try: g5kdeploy release --run {session.run.id}")
+    if keep and session.run.document()["job"]:
+        session.emit.note(
+            "run", f"kept: run {session.run.id}; go on with the same command, end it with g5kdeploy release"
+        )

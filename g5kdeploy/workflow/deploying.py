@@ -1,0 +1,193 @@
+"""The phase deploy and its parts: base environment by kadeploy, the closure's own kernel by kexec, the exporter up."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from typing import Any
+
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.boot import Handover, Proof, boot, new_host_key
+from g5kdeploy.events.failure import Failure, InvalidUse, NotAllowed
+from g5kdeploy.node import Stage
+from g5kdeploy.testbed import kadeploy
+from g5kdeploy.workflow import building
+from g5kdeploy.workflow.session import Session
+
+DEPLOY_SECONDS = 3600.0
+READY_SECONDS = 300.0
+BOOT_SECONDS = 1800.0
+EXPORTER_SECONDS = 120.0
+
+
+class ExporterFailed(Failure):
+    """The exporter of a node does not run, or does not serve a program that was asked for."""
+
+
+def deploy(session: Session) -> dict[str, Any]:
+    """Bring every node of the job to its role's closure, with the exporter up."""
+    environment(session)
+    result = boot_closures(session)
+    exporters(session)
+    return result
+
+
+def environment(session: Session) -> None:
+    """Install the base environment on the nodes that have none of ours yet."""
+    todo = [name for name, node in session.run.nodes().items() if node["stage"] == Stage.RESERVED.value]
+    if not todo:
+        return
+    name = session.experiment.environment
+    deadline = session.deadline(DEPLOY_SECONDS, f"the deployment of {name}")
+    try:
+        verdicts = kadeploy.deploy(
+            session.api, session.run.site, todo, name, public_key(session), deadline, session.emit
+        )
+    except Problem as problem:
+        session.check_job(problem)
+        raise
+    for node in verdicts.ok:
+        session.reach.forget(node)
+        session.run.set_node(node, stage=Stage.DEPLOYED.value, facts={"environment": name})
+    if verdicts.ko:
+        session.lose({node: Failure(f"{node} was not deployed", cause=why) for node, why in verdicts.ko.items()})
+
+
+def public_key(session: Session) -> str:
+    """The user's public key for root's door on the nodes: the first that SSH itself would offer."""
+    folder = session.testbed.home / ".ssh"
+    for kind in ("ed25519", "ecdsa", "ed25519_sk", "ecdsa_sk", "rsa"):
+        path = folder / f"id_{kind}.pub"
+        if path.is_file():
+            return path.read_text().strip()
+    raise NotAllowed(
+        f"there is no SSH public key in {folder}",
+        cause="root's door on deployed nodes opens for a key only",
+        hint="ssh-keygen -t ed25519, and add the key to your account",
+    )
+
+
+def boot_closures(session: Session) -> dict[str, Any]:
+    """Boot each node into its role's closure and prove it; those that run it already are left alone."""
+    source = building.source(session)
+    todo = session.nodes(at_least=Stage.DEPLOYED)
+    if not todo:
+        raise InvalidUse(f"run {session.run.id} has no deployed nodes", hint="g5kdeploy deploy")
+    addresses = _addresses(session, list(todo))
+
+    def bring(node: str) -> Proof:
+        remote = session.reach.remote(node)
+        remote.wait_ready(session.deadline(READY_SECONDS, f"ssh on {node}"))
+        return boot(
+            session.reach,
+            node,
+            session.manifest,
+            todo[node],
+            source,
+            _handover(session, node, addresses),
+            session.deadline(BOOT_SECONDS, f"the boot of {node}"),
+            session.emit,
+        )
+
+    proofs = session.on_nodes(todo, bring)
+    wrong = {}
+    for node, proof in proofs.items():
+        facts = {
+            "boot_id": proof.after.boot_id,
+            "release_after": proof.after.release,
+            "current_system": proof.after.system,
+        }
+        if proof.changed:
+            facts |= {"release_before": proof.before.release, "boot_id_before": proof.before.boot_id}
+        wanted = session.experiment.kernel.release
+        if wanted and not fnmatch.fnmatchcase(proof.after.release, wanted):
+            wrong[node] = Failure(f"{node} runs kernel {proof.after.release}", cause=f"kernel.release wants {wanted}")
+            continue
+        stage = session.run.nodes()[node]["stage"]
+        if stage != Stage.INSTRUMENTED.value or proof.changed:
+            session.run.set_node(node, stage=Stage.BOOTED.value, facts=facts)
+    if wrong:
+        session.lose(dict(wrong))
+    return {node: proof.after.release for node, proof in proofs.items()}
+
+
+def _handover(session: Session, node: str, addresses: dict[str, str]) -> Handover:
+    secret, public = new_host_key()
+    names: dict[str, tuple[str, ...]] = {}
+    known = session.run.nodes()
+    seen: dict[str, int] = {}
+    for other in sorted(addresses):
+        role = known[other]["role"]
+        seen[role] = seen.get(role, 0) + 1
+        aliases = (f"{role}{seen[role]}", role) if seen[role] == 1 else (f"{role}{seen[role]}",)
+        names[addresses[other]] = (other, other.split(".")[0], *aliases)
+    return Handover(node.split(".")[0], secret, public, public_key(session) + "\n", names)
+
+
+def _addresses(session: Session, nodes: list[str]) -> dict[str, str]:
+    """The nodes' production addresses, asked of the site's own name service on the frontend."""
+    deadline = session.deadline(60, "the nodes' addresses")
+    said = session.frontend.run(f"getent ahostsv4 {' '.join(nodes)} || true", deadline).stdout
+    found = dict.fromkeys(nodes, "")
+    for line in said.splitlines():
+        match = re.match(r"(\S+)\s+STREAM\s+(\S+)", line)
+        if match and match[2] in found:
+            found[match[2]] = match[1]
+    missing = [node for node, address in found.items() if not address]
+    if missing:
+        described = session.run.nodes()
+        for node in missing:
+            for adapter in described[node].get("hardware", {}).get("network_adapters", []):
+                if adapter.get("network_address") == node and adapter.get("ip"):
+                    found[node] = adapter["ip"]
+    return {node: address for node, address in found.items() if address}
+
+
+def exporters(session: Session) -> dict[str, Any]:
+    """See that the exporter of each node that should have one serves the programs that were asked for."""
+    experiment = session.experiment
+    todo = session.instrumented()
+    series: dict[str, int] = {}
+
+    def look(node: str) -> int:
+        deadline = session.deadline(EXPORTER_SECONDS, f"the exporter of {node}")
+        with session.emit.step("exporter", node) as step:
+            remote = session.reach.remote(node)
+            wanted = [p for p in session.manifest.roles[todo[node]].programs if p in experiment.exporter.programs]
+            text = ""
+            while True:
+                done = remote.run(
+                    f"systemctl start g5kdeploy-exporter; curl -fsS http://127.0.0.1:{experiment.exporter.port}/metrics",
+                    deadline,
+                    check=False,
+                )
+                text = done.stdout
+                if done.status == 0:
+                    break
+                if deadline.remaining() < 2:
+                    log = remote.run("journalctl -u g5kdeploy-exporter -n 20 --no-pager", deadline, check=False).stdout
+                    raise ExporterFailed(f"the exporter of {node} does not answer", cause=log.strip() or done.stderr)
+                deadline.sleep(1, done.stderr)
+            missing = [program for program in wanted if not _serves(text, program)]
+            if missing:
+                raise ExporterFailed(
+                    f"the exporter of {node} does not serve {', '.join(missing)}",
+                    cause="\n".join(line for line in text.splitlines() if "error" in line and not line.startswith("#")),
+                    hint=f"g5kdeploy logs {node} --unit g5kdeploy-exporter",
+                )
+            count = sum(1 for line in text.splitlines() if line and not line.startswith("#"))
+            step.text = f"{count} series, programs {', '.join(wanted) or 'none asked for'}"
+            return count
+
+    series.update(session.on_nodes(todo, look))
+    for node in series:
+        session.run.set_node(node, stage=Stage.INSTRUMENTED.value)
+    return {"series": series}
+
+
+def _serves(text: str, program: str) -> bool:
+    """Whether an exposition says that a program is loaded and attached."""
+    return (
+        re.search(rf'^ebpf_exporter_enabled_configs\{{[^}}]*name="{re.escape(program)}"[^}}]*\}} 1', text, re.MULTILINE)
+        is not None
+    )

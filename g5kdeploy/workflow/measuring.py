@@ -1,0 +1,214 @@
+"""The phases bench and collect: the workload detached on its nodes, scraped meanwhile, and everything brought back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from typing import Any
+
+from g5kdeploy import collect
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.collect import Outcome, Scraper, Workload, WorkloadResult
+from g5kdeploy.events.failure import ExitCode, Failure, InvalidUse
+from g5kdeploy.node import Stage, fan_out
+from g5kdeploy.workflow.session import Session
+
+START_SECONDS = 120.0
+SLACK_SECONDS = 120.0
+FETCH_SECONDS = 600.0
+FETCH_EVERY = 10.0  # seconds between two fetches of samples while the workload runs
+
+
+class WorkloadFailed(Failure):
+    """The workload ended with an error, was ended by its timeout, or vanished with its node."""
+
+
+def workload(session: Session) -> Workload:
+    """The benchmark's workload under this run's name: the same name is the same workload, also for a later process."""
+    told = session.experiment.benchmark
+    if told is None:
+        raise InvalidUse(f"{session.experiment.file.name} has no benchmark", hint="add a `benchmark:` to it")
+    return Workload(f"g5kdeploy-{session.run.id}", told.command, float(told.timeout), files=told.files)
+
+
+def scraper(session: Session, node: str) -> Scraper:
+    """The scraper of a node's own exporter."""
+    told = session.experiment.benchmark
+    url = f"http://127.0.0.1:{session.experiment.exporter.port}/metrics"
+    return Scraper(f"g5kdeploy-{session.run.id}", {node: url}, told.scrape_interval if told else 1.0)
+
+
+def bench(session: Session) -> dict[str, Any]:
+    """Scrape before, run the workload while scraping, scrape after; a workload that is under way is attached to."""
+    asked = workload(session)
+    assert session.experiment.benchmark is not None
+    role = session.experiment.benchmark.role
+    nodes = session.nodes(role=role, at_least=Stage.BOOTED)
+    if not nodes:
+        raise InvalidUse(f"no node of role {role} is up", hint="g5kdeploy deploy")
+    watched = session.instrumented()
+    session.on_nodes(watched, lambda node: _begin_scraping(session, node))
+    ended = threading.Event()
+    fetcher = threading.Thread(target=_keep_fetching, args=(session, list(watched), ended), daemon=True)
+    fetcher.start()
+    try:
+        results = session.on_nodes(nodes, lambda node: _work(session, node, asked))
+        session.on_nodes(watched, lambda node: _end_scraping(session, node))
+    finally:
+        ended.set()
+        fetcher.join(FETCH_EVERY)
+    told = {node: _told(result) for node, result in results.items()}
+    session.run.set(benchmark={"role": role, "command": asked.command, "nodes": told})
+    _judge(session, results, asked)
+    return {"nodes": told}
+
+
+def _begin_scraping(session: Session, node: str) -> None:
+    deadline = session.deadline(START_SECONDS, f"the scraper of {node}")
+    remote = session.reach.remote(node)
+    if collect.start_scraper(remote, scraper(session, node), deadline):
+        _scrape(session, node)
+
+
+def _scrape(session: Session, node: str) -> None:
+    deadline = session.deadline(START_SECONDS, f"a scrape of {node}")
+    problems = collect.scrape_now(session.reach.remote(node), scraper(session, node), deadline)
+    if problem := problems.get(node):
+        raise Failure(f"the exporter of {node} cannot be scraped", cause=problem)
+
+
+def _end_scraping(session: Session, node: str) -> None:
+    _scrape(session, node)
+    deadline = session.deadline(START_SECONDS, f"the end of the scraper of {node}")
+    collect.stop_scraper(session.reach.remote(node), scraper(session, node), deadline)
+
+
+def _work(session: Session, node: str, asked: Workload) -> WorkloadResult:
+    remote = session.reach.remote(node)
+    with session.emit.step("workload", node) as step:
+        fresh = collect.start_workload(
+            remote, asked, session.deadline(START_SECONDS, f"the workload's start on {node}")
+        )
+        if not fresh:
+            session.emit.note("workload", "is under way or over already: attached to it", node)
+        patience = session.deadline(asked.timeout + SLACK_SECONDS, f"the workload on {node}")
+        said = session.run.node_folder(node) / "workload.log"
+        with said.open("w") as log:
+
+            def line(text: str) -> None:
+                log.write(text + "\n")
+                session.emit.note("workload", text, node)
+
+            result = collect.follow(remote, asked, patience, line)
+        step.text = _words(result)
+    return result
+
+
+def _keep_fetching(session: Session, nodes: list[str], ended: threading.Event) -> None:
+    """Bring samples while the workload runs: what is here survives the node's death."""
+    while not ended.wait(FETCH_EVERY):
+        with contextlib.suppress(Problem):
+            fan_out(nodes, lambda node: _fetch_samples(session, node))
+
+
+def _fetch_samples(session: Session, node: str) -> collect.Fetched:
+    deadline = session.deadline(FETCH_SECONDS, f"the samples of {node}")
+    folder = session.run.node_folder(node) / "samples"
+    return collect.fetch_samples(session.reach.remote(node), scraper(session, node), folder, deadline)
+
+
+def _told(result: WorkloadResult) -> dict[str, Any]:
+    return {
+        "outcome": result.outcome.value,
+        "status": result.status,
+        "signal": result.signal,
+        "started": result.started,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def _words(result: WorkloadResult) -> str:
+    how = f"status {result.status}" if result.status is not None else result.signal or result.detail
+    return f"{result.outcome.value}, {how}" if result.outcome is not Outcome.DONE else f"done in {result.seconds:.1f} s"
+
+
+def _judge(session: Session, results: dict[str, WorkloadResult], asked: Workload) -> None:
+    """Raise when a workload did not end well: after everything that it left was noted down."""
+    bad = {node: result for node, result in results.items() if result.outcome is not Outcome.DONE}
+    if not bad:
+        return
+    first = next(iter(bad))
+    error = WorkloadFailed(
+        f"the workload failed on {', '.join(bad)}",
+        cause="\n".join(f"{node}: {_words(result)}" for node, result in bad.items()),
+        hint=f"`{asked.command}` is what was run; its own words are in the log",
+        log=session.run.node_folder(first) / "workload.log",
+    )
+    if all(result.outcome is Outcome.TIMEOUT for result in bad.values()):
+        error.code = ExitCode.DEADLINE
+    raise error
+
+
+def collect_all(session: Session) -> dict[str, Any]:
+    """Bring back samples, journals, consoles and the workload's files; what cannot be had is said, and the rest kept."""
+    nodes = session.nodes(at_least=Stage.BOOTED)
+    with_exporter = session.instrumented()
+    missing: dict[str, list[str]] = {}
+
+    def fetch(node: str) -> None:
+        with session.emit.step("collect", node) as step:
+            missing[node] = _fetch_node(session, node, node in with_exporter)
+            step.text = "" if not missing[node] else f"not there: {'; '.join(missing[node])}"
+
+    answers = fan_out(nodes, fetch)
+    failed = {node: answer for node, answer in answers.items() if isinstance(answer, Problem)}
+    counted = write_metrics(session)
+    session.run.set(samples={"count": counted})
+    for node, lost in missing.items():
+        for what in lost:
+            session.run.warn(f"{node}: {what}")
+    if failed:
+        session.check_job(next(iter(failed.values())))
+        session.lose(failed)
+    return {"samples": counted, "nodes": list(nodes)}
+
+
+def _fetch_node(session: Session, node: str, scraped: bool) -> list[str]:
+    """Everything of one node; what did not come, in words."""
+    remote = session.reach.remote(node)
+    folder = session.run.node_folder(node)
+    deadline = session.deadline(FETCH_SECONDS, f"the files of {node}")
+    if scraped:
+        _fetch_samples(session, node)
+    collect.fetch_journal(remote, folder / "journal.export.gz", deadline)
+    collect.fetch_console(remote, folder / "console.log", deadline)
+    told = session.experiment.benchmark
+    if told is None or not told.files or session.run.nodes()[node]["role"] != told.role:
+        return []
+    files = collect.fetch_files(remote, told.files, folder / "files", deadline)
+    return [f"{path}: {why}" for path, why in files.missing.items()]
+
+
+def write_metrics(session: Session) -> int:
+    """Parquet files of all samples that are here, of lost nodes too; the number of samples."""
+    total = 0
+    session.run.metrics.mkdir(exist_ok=True)
+    for node in sorted(session.run.nodes()):
+        segments = session.run.node_folder(node) / "samples"
+        if segments.is_dir() and any(segments.iterdir()):
+            total += collect.write_parquet(segments, session.run.metrics / f"{node}.parquet")
+    return total
+
+
+def workload_words(session: Session, node: str) -> dict[str, Any] | None:
+    """What a workload said of itself, when its last line is JSON."""
+    log = session.run.node_folder(node) / "workload.log"
+    if not log.exists():
+        return None
+    for line in reversed(log.read_text(errors="replace").splitlines()):
+        with contextlib.suppress(ValueError):
+            value = json.loads(line)
+            if isinstance(value, dict):
+                return value
+    return None
