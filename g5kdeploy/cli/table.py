@@ -1,6 +1,7 @@
 """Which commands there are, which module holds each, and its short help: `--help` imports none of them.
 
-A row is (name, module, short help). The module has an attribute `command`, made with `cli.command.command` or `group`.
+A row is (name, module, short help). The module has an attribute `command`, made with
+`cli.command.command` or `group`; `module:name` names another attribute.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ SECTIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("run", "run", "Do all phases of an experiment, from build to release"),
     ),
     "Phases": (
-        ("build", "build", "Build the closures of an experiment's roles"),
-        ("vmtest", "vmtest", "Run the test script on local virtual machines"),
-        ("push", "push", "Push the closures into the testbed's binary cache"),
-        ("reserve", "reserve", "Reserve the nodes and wait for them"),
-        ("deploy", "deploy", "Bring the job's nodes to their closures"),
-        ("boot", "boot", "Boot the wanted kernel on deployed nodes"),
-        ("exporter", "exporter", "Start the exporter on the nodes and check that it answers"),
-        ("check", "check", "Run the test script on the deployed nodes"),
-        ("bench", "bench", "Run the benchmark, scraped meanwhile"),
-        ("collect", "collect", "Bring metrics, logs and files back"),
-        ("report", "report", "Write a run's report"),
-        ("release", "release", "Give the nodes back"),
+        ("build", "phases:build", "Build the closures of an experiment's roles"),
+        ("vmtest", "phases:vmtest", "Run the test script on local virtual machines"),
+        ("push", "phases:push", "Push the closures into the testbed's binary cache"),
+        ("reserve", "phases:reserve", "Reserve the nodes and wait for them"),
+        ("deploy", "phases:deploy", "Bring the job's nodes to their closures"),
+        ("boot", "phases:boot", "Boot the wanted kernel on deployed nodes"),
+        ("exporter", "phases:exporter", "Start the exporter on the nodes and check that it answers"),
+        ("check", "phases:check", "Run the test script on the deployed nodes"),
+        ("bench", "phases:bench", "Run the benchmark, scraped meanwhile"),
+        ("collect", "phases:collect", "Bring metrics, logs and files back"),
+        ("report", "phases:report", "Write a run's report"),
+        ("release", "phases:release", "Give the nodes back"),
     ),
     "Nodes": (
         ("status", "status", "Show jobs, nodes and what is still on record"),
@@ -57,7 +58,8 @@ class LazyGroup(click.Group):
         module = MODULES.get(cmd_name)
         if module is None:
             return None
-        command = importlib.import_module(module).command
+        place, _, attribute = module.partition(":")
+        command = getattr(importlib.import_module(place), attribute or "command")
         assert isinstance(command, click.Command)
         return command
 

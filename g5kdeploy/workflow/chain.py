@@ -54,7 +54,12 @@ PHASES = (
     Phase("release", reserving.release, lambda s: None, skippable=False),
 )
 NAMES = tuple(phase.name for phase in PHASES)
-BY_NAME = {phase.name: phase for phase in PHASES}
+PARTS = (
+    Phase("boot", deploying.boot_closures, lambda s: None, skippable=False),
+    Phase("exporter", deploying.exporters, lambda s: None, skippable=False),
+)
+"""Parts of `deploy` that are commands too."""
+BY_NAME = {phase.name: phase for phase in (*PHASES, *PARTS)}
 AFTER_FAILURE = ("collect", "report", "release")
 """What is done all the same when a phase before them failed."""
 
@@ -126,8 +131,17 @@ def _sinking(session: Session) -> Session:
     return session
 
 
-def do(session: Session, name: str, *, again: bool = False) -> ExitCode:
-    """Do one phase, or say that it was done with these very inputs; the exit code: done, or partly."""
+def do(
+    session: Session,
+    name: str,
+    *,
+    again: bool = False,
+    work: Callable[[Session], dict[str, Any]] | None = None,
+) -> ExitCode:
+    """Do one phase, or say that it was done with these very inputs; the exit code: done, or partly.
+
+    `work` stands in for the phase's own function, where a command was told more than the experiment says.
+    """
     phase = BY_NAME[name]
     session.in_phase(name)
     key = key_of(phase.inputs(session))
@@ -136,7 +150,7 @@ def do(session: Session, name: str, *, again: bool = False) -> ExitCode:
         return ExitCode.DONE
     lost = _lost(session)
     with session.run.phase(name, key) as record, session.emit.step(name) as step:
-        record.result = phase.work(session)
+        record.result = (work or phase.work)(session)
         record.key = key_of(phase.inputs(session))
         step.text = record.detail = record.result.pop("detail", "")
         if _lost(session) > lost:

@@ -186,8 +186,6 @@ def exporters(session: Session) -> dict[str, Any]:
 
 
 def _serves(text: str, program: str) -> bool:
-    """Whether an exposition says that a program is loaded and attached."""
-    return (
-        re.search(rf'^ebpf_exporter_enabled_configs\{{[^}}]*name="{re.escape(program)}"[^}}]*\}} 1', text, re.MULTILINE)
-        is not None
-    )
+    """Whether an exposition says that a program is loaded."""
+    pattern = rf'^ebpf_exporter_enabled_configs\{{[^}}]*name="{re.escape(program)}"[^}}]*\}} 1'
+    return re.search(pattern, text, re.MULTILINE) is not None

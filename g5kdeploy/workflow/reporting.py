@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from g5kdeploy.closure.manifest import Manifest
 from g5kdeploy.workflow import measuring
 from g5kdeploy.workflow.session import Session
 
@@ -14,8 +13,7 @@ def report(session: Session) -> dict[str, Any]:
     from g5kdeploy.runs.provenance import write_crate, write_sbom
     from g5kdeploy.runs.report import write_report
 
-    if session.run.manifest_file.exists():
-        write_sbom(session.run, Manifest.load(session.run.manifest_file))
+    write_sbom(session.run)
     path = write_report(session.run)
     write_crate(session.run)
     return {"report": str(path)}

@@ -71,10 +71,9 @@ class Session:
 
     @property
     def reach(self) -> Reach:
-        """The way to the testbed's machines; the host keys of the nodes are pinned in the run's folder."""
+        """The way to the testbed's machines; the nodes' host keys are pinned beside its SSH settings."""
         if self._reach is None:
-            user = self.api.credentials.username
-            self._reach = Reach(self.testbed.home, user, self.run.folder / "known_hosts")
+            self._reach = Reach(self.testbed.home, self.api.credentials.username)
         return self._reach
 
     @property

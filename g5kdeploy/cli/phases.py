@@ -1,0 +1,166 @@
+"""The phases as commands of their own: each goes on with the newest run of the experiment that is not over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from g5kdeploy.cli import settings, times
+from g5kdeploy.cli.command import command as make
+from g5kdeploy.cli.options import (
+    experiment_argument,
+    output_option,
+    progress_option,
+    project_option,
+    queue_option,
+    run_option,
+    runs_option,
+    site_option,
+    testbed_option,
+    walltime_option,
+)
+from g5kdeploy.events.failure import ExitCode
+from g5kdeploy.output.documents import single
+from g5kdeploy.output.screen import Screen
+
+
+def _phase(name: str, text: str, example: str, *options: Any, new: bool = False) -> click.Command:
+    """A command for one phase; `new`: it begins a run when there is none to go on with."""
+
+    def act(
+        screen: Screen,
+        experiment: Path,
+        run_id: str | None,
+        runs: Path | None,
+        testbed: str | None,
+        output: str | None,
+        progress: str,
+        **more: Any,
+    ) -> ExitCode:
+        from g5kdeploy.workflow import chain
+
+        form = settings.get("output", output)
+        flags = {key: more[key] for key in ("site", "walltime", "queue", "project") if key in more}
+        told = settings.experiment_of(experiment, testbed=testbed, **flags)
+        with (
+            screen.renderer(progress) as view,
+            chain.open_run(told, screen.emitter(view), run_id, _runs(runs), new=new) as session,
+            session.run.lock(),
+        ):
+            code = _do(session, name, more)
+            record = session.run.phases().get(name)
+            answer = {"run": session.run.id, "phase": name, **(record.result if record else {})}
+        screen.answer(single(name.capitalize(), **answer), form, tuple(answer))
+        return code
+
+    command: Any = act
+    for option in (
+        progress_option,
+        output_option,
+        testbed_option,
+        runs_option,
+        run_option,
+        *options,
+        experiment_argument,
+    ):
+        command = option(command)
+    return make(name, text, example)(command)
+
+
+def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
+    from g5kdeploy.workflow import chain, reserving
+
+    if name == "reserve" and more.get("wait") is not None:
+        wait = float(times.seconds(more["wait"], "--wait"))
+        return chain.do(session, name, work=lambda session: reserving.reserve(session, wait))
+    return chain.do(session, name, again=bool(more.get("again")))
+
+
+def _runs(flag: Path | None) -> Path | None:
+    wanted = settings.get("runs", flag)
+    return Path(wanted) if wanted else None
+
+
+_again = click.option("--again", is_flag=True, help="Do it although it was done with the same inputs.")
+_wait = click.option("--wait", default=None, metavar="TIME", help="Wait at most so long for the start [default: 24h].")
+
+build = _phase(
+    "build",
+    "Build the closures of an experiment's roles, by Nix, from what roles.nix says. Nothing is done when nothing changed.",
+    "g5kdeploy build composition/statx/experiment.yaml --testbed lab",
+    _again,
+    site_option,
+    new=True,
+)
+vmtest = _phase(
+    "vmtest",
+    "Run the composition's test script on local virtual machines that boot the very closures. A verdict is reused while its "
+    "inputs hold.",
+    "g5kdeploy vmtest composition/statx/experiment.yaml --testbed lab",
+    _again,
+)
+push = _phase(
+    "push",
+    "Sign the closures and bring what is missing into the binary cache in your ~/public on the site's frontend.",
+    "g5kdeploy push composition/statx/experiment.yaml --testbed lab",
+    _again,
+)
+reserve = _phase(
+    "reserve",
+    "Submit the job and wait until it runs. The reservation is on record before it is asked for; the same command finds it "
+    "again after a crash.",
+    "g5kdeploy reserve composition/statx/experiment.yaml --testbed lab --walltime 1h",
+    _wait,
+    project_option,
+    queue_option,
+    walltime_option,
+    site_option,
+    new=True,
+)
+deploy = _phase(
+    "deploy",
+    "Bring the job's nodes to their closures: the base environment by kadeploy, the closure pulled from the cache, its kernel "
+    "booted by kexec and proven, the exporter up.",
+    "g5kdeploy deploy composition/statx/experiment.yaml --testbed lab",
+    _again,
+)
+boot = _phase(
+    "boot",
+    "Pull each deployed node's closure and boot its kernel; nodes that run it already are left alone.",
+    "g5kdeploy boot composition/statx/experiment.yaml --testbed lab",
+)
+exporter = _phase(
+    "exporter",
+    "Start the exporter on the booted nodes, and check that it serves the programs that the experiment asks for.",
+    "g5kdeploy exporter composition/statx/experiment.yaml --testbed lab",
+)
+check = _phase(
+    "check",
+    "Run the composition's test script, the one of vmtest, on the deployed nodes.",
+    "g5kdeploy check composition/statx/experiment.yaml --testbed lab",
+    _again,
+)
+bench = _phase(
+    "bench",
+    "Run the benchmark's workload in a cgroup of its own, detached on its nodes, scraped before, meanwhile and after. A "
+    "workload that is under way is attached to.",
+    "g5kdeploy bench composition/statx/experiment.yaml --testbed lab",
+    _again,
+)
+collect = _phase(
+    "collect",
+    "Bring samples, journals, consoles and the workload's files into the run's folder.",
+    "g5kdeploy collect composition/statx/experiment.yaml --testbed lab",
+)
+report = _phase(
+    "report",
+    "Write the run's report.html, which opens from the disk, with no network.",
+    "g5kdeploy report composition/statx/experiment.yaml --testbed lab --run 20261128-1200",
+)
+release = _phase(
+    "release",
+    "Delete the run's jobs and wait until the site says that they are over.",
+    "g5kdeploy release composition/statx/experiment.yaml --testbed lab",
+)
