@@ -63,7 +63,8 @@ class Running:
 
 def run(site: Site, job: Job, again: bool) -> Running | Lost:
     """Start a job's command as its user; raises `DirectoryMissing`. `again`: it was started by an earlier daemon."""
-    if again or not job.command:
+    command = job.command if job.script is None else job.script
+    if again or not command:
         return Lost()
     inside = site.namespace.enter(mounts=True)
     deadline = Deadline.after(20, f"the directory of job {job.id}")
@@ -72,9 +73,9 @@ def run(site: Site, job: Job, again: bool) -> Running | Lost:
         raise DirectoryMissing(job.directory)
     kinds = {kind.partition("=")[0] for kind in job.types}
     if kinds & ON_FRONTEND or not job.nodes:
-        script = job.command
+        script = command
     else:
-        words = ["ssh", "-o", "BatchMode=yes", job.nodes[0], f"export {_exports(job)}; {job.command}"]
+        words = ["ssh", "-o", "BatchMode=yes", job.nodes[0], f"export {_exports(job)}; {command}"]
         script = shlex.join(words)
     name = f"OAR.{job.name}.{job.id}" if job.name else f"OAR.{job.id}"
     nodefile = f"{job.directory}/.oar-nodes-{job.id}"
