@@ -63,36 +63,45 @@ class Running:
 
 def run(site: Site, job: Job, again: bool) -> Running | Lost:
     """Start a job's command as its user; raises `DirectoryMissing`. `again`: it was started by an earlier daemon."""
-    command = job.command if job.script is None else job.script
-    if again or not command:
+    if again or not job.command:
         return Lost()
     inside = site.namespace.enter(mounts=True)
     deadline = Deadline.after(20, f"the directory of job {job.id}")
     test = [*inside, *_USER, "test", "-d", job.directory]
     if process.run(test, deadline, check=False).returncode != 0:
         raise DirectoryMissing(job.directory)
-    kinds = {kind.partition("=")[0] for kind in job.types}
-    if kinds & ON_FRONTEND or not job.nodes:
-        script = command
-    else:
-        words = ["ssh", "-o", "BatchMode=yes", job.nodes[0], f"export {_exports(job)}; {command}"]
-        script = shlex.join(words)
-    name = f"OAR.{job.name}.{job.id}" if job.name else f"OAR.{job.id}"
-    nodefile = f"{job.directory}/.oar-nodes-{job.id}"
-    listed = "".join(f"{resource.address}\n" for resource in job.assigned if resource.type == "default")
-    lines = [
-        f"cd {shlex.quote(job.directory)} || exit 1",
-        f"printf %s {shlex.quote(listed)} > {shlex.quote(nodefile)}",
-        f"trap {shlex.quote(f'rm -f {shlex.quote(nodefile)}')} EXIT",
-        f"export OAR_NODEFILE={shlex.quote(nodefile)} OAR_NODE_FILE={shlex.quote(nodefile)} {_exports(job)}",
-        f"( {script}\n) > {shlex.quote(name + '.stdout')} 2> {shlex.quote(name + '.stderr')}",
-    ]
-    words = [*inside, *_USER, "/bin/bash", "-lc", "\n".join(lines)]
+    words = [*inside, *_USER, "/bin/bash", "-lc", _script(job)]
     with (site.folder / "jobs.log").open("ab") as log:
         child = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment(job.user)
         )
     return Running(child)
+
+
+def _script(job: Job) -> str:
+    """What runs on the frontend as the user: the command itself, or an ssh that takes it to the first node.
+
+    A script lies beside the job's output, as on the real site; homes are not mounted on the nodes, so it is sent there.
+    """
+    name = f"OAR.{job.name}.{job.id}" if job.name else f"OAR.{job.id}"
+    nodefile = f"{job.directory}/.oar-nodes-{job.id}"
+    listed = "".join(f"{resource.address}\n" for resource in job.assigned if resource.type == "default")
+    command = job.command or ":"
+    lines = [
+        f"cd {shlex.quote(job.directory)} || exit 1",
+        f"printf %s {shlex.quote(listed)} > {shlex.quote(nodefile)}",
+        f"trap {shlex.quote(f'rm -f {shlex.quote(nodefile)}')} EXIT",
+        f"export OAR_NODEFILE={shlex.quote(nodefile)} OAR_NODE_FILE={shlex.quote(nodefile)} {_exports(job)}",
+    ]
+    if job.script is not None:
+        file = shlex.quote(command)
+        lines.append(f"printf '%s\\n' {shlex.quote(job.script)} > {file}; chmod +x {file}")
+    if not ({kind.partition("=")[0] for kind in job.types} & ON_FRONTEND) and job.nodes:
+        body = job.script if job.script is not None else command
+        remote = shlex.quote(f"export {_exports(job)}; exec bash -s")
+        command = f"printf '%s\\n' {shlex.quote(body)} | ssh -o BatchMode=yes {job.nodes[0]} {remote}"
+    lines.append(f"( {command}\n) > {shlex.quote(name + '.stdout')} 2> {shlex.quote(name + '.stderr')}")
+    return "\n".join(lines)
 
 
 def _exports(job: Job) -> str:
