@@ -26,10 +26,19 @@ class ExporterFailed(Failure):
 
 def deploy(session: Session) -> dict[str, Any]:
     """Bring every node of the job to its role's closure, with the exporter up."""
+    _another_chance(session)
     environment(session)
     result = boot_closures(session)
     exporters(session)
     return result
+
+
+def _another_chance(session: Session) -> None:
+    """Nodes that an earlier deployment lost are deployed anew."""
+    for name, node in session.run.nodes().items():
+        if node["stage"] == Stage.LOST.value:
+            session.run.set_node(name, stage=Stage.RESERVED.value, lost_because="")
+            session.emit.note("deploy", f"was lost ({node['lost_because']}), is tried again", name)
 
 
 def environment(session: Session) -> None:
@@ -186,6 +195,6 @@ def exporters(session: Session) -> dict[str, Any]:
 
 
 def _serves(text: str, program: str) -> bool:
-    """Whether an exposition says that a program is loaded."""
-    pattern = rf'^ebpf_exporter_enabled_configs\{{[^}}]*name="{re.escape(program)}"[^}}]*\}} 1'
+    """Whether an exposition says that a program is loaded, under its own name or as one of its alternatives."""
+    pattern = rf'^ebpf_exporter_enabled_configs\{{[^}}]*name="{re.escape(program)}(_[a-z0-9]+)?"[^}}]*\}} 1'
     return re.search(pattern, text, re.MULTILINE) is not None
