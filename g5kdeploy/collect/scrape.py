@@ -48,10 +48,11 @@ class Scraper:
             if not _TARGET.fullmatch(node) or not url.startswith("http://"):
                 raise InvalidUse(f"`{node}={url}` cannot be scraped", cause="wanted: a node's name, an http:// URL")
         words = " ".join(shlex.quote(f"{node}={url}") for node, url in self.targets.items())
-        folder = f"{self.base}/{self.name}"
+        name = f"scraper-{self.name}"
+        folder = f"{self.base}/{name}"
         find = 'python=$(command -v python3 || echo /run/current-system/sw/bin/python3)\nexec "$python"'
         return units.Unit(
-            name=self.name,
+            name=name,
             program=f"{find} -I {folder}/scraper.py {folder} {self.interval:g} {words}\n",
             argv=("/bin/sh", "{folder}/program"),
             slice="g5kdeploy-collect",

@@ -56,7 +56,7 @@ class Workload:
         # In a file that its user alone can read, not in the unit's properties, which everybody on the node can.
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self.environment.items()]
         return units.Unit(
-            name=self.name,
+            name=f"workload-{self.name}",
             program="\n".join([*lines, f"exec /bin/sh -c {shlex.quote(self.command)}", ""]),
             argv=("/bin/sh", "{folder}/program"),
             slice=self.slice,

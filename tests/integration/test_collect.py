@@ -108,7 +108,7 @@ def test_a_workload_runs_detached_and_is_followed(node: Remote, base: str, reque
     assert (result.outcome, result.status) == (Outcome.FAILED, 3)
     assert result.ended >= result.started > 1e9
     assert sorted(lines) == ["it's $HOME", "no newline", "oops"]
-    assert Path(base, workload.name, "work", "where").read_text().strip() == f"{base}/{workload.name}/work"
+    assert Path(workload.unit.folder, "work", "where").read_text().strip() == f"{workload.unit.folder}/work"
     assert start_workload(node, workload, soon()) is False  # it is over, and is not run again
     again: list[str] = []
     assert follow(node, workload, soon(), again.append) == result
@@ -200,7 +200,7 @@ def test_a_workload_whose_node_rebooted_is_lost(node: Remote, base: str, request
     assert follow(node, workload, soon()).outcome is Outcome.LOST  # never started
     start_workload(node, workload, soon())
     follow(node, workload, soon())
-    folder = Path(base, workload.name)
+    folder = Path(workload.unit.folder)
     (folder / "status").unlink()
     assert "left no exit status" in follow(node, workload, soon()).detail
     (folder / "boot").chmod(0o600)
@@ -308,7 +308,7 @@ def test_stopping_closes_the_last_segment(
     until(lambda: exporter.answered > before + 1, "the scraper reads at its interval")
     stop_scraper(node, scraper, soon())
     fetch_samples(node, scraper, tmp_path / "s", soon())
-    assert not list(Path(base, scraper.name, "segments").glob("*.part"))
+    assert not list(Path(scraper.unit.folder, "segments").glob("*.part"))
     write_parquet(tmp_path / "s", tmp_path / "m.parquet")
     assert 7 in values(tmp_path / "m.parquet", "n1", "calls_total")
 
@@ -333,7 +333,7 @@ def test_a_scraper_that_is_killed_comes_back_and_goes_on(
 def test_a_damaged_segment_is_told_and_the_good_ones_come(node: Remote, base: str, tmp_path: Path) -> None:
     scraper = Scraper("damaged", {"n1": "http://x/"}, base=base)
     assert fetch_samples(node, scraper, tmp_path / "s", soon()).segments == 0
-    there = Path(base, "damaged", "segments")
+    there = Path(scraper.unit.folder, "segments")
     there.mkdir(parents=True)
     (there / "1.gz").write_bytes(gzip.compress(b"#scrape 1 1 n1 0 \n\n"))
     (there / "2.gz").write_bytes(gzip.compress(b"#scrape 1 1 n1 0 \n\n")[:-3])
