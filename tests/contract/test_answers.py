@@ -1,0 +1,252 @@
+"""What a client of the lab can see, row by row: status, headers and body. The recorded exchanges' twin on own data."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.contract.scripted import USERS, Lab
+
+ITEM = "application/vnd.grid5000.item+json; charset=utf-8"
+COLLECTION = "application/vnd.grid5000.collection+json; charset=utf-8"
+JSON = "application/json; charset=utf-8"
+TEXT = "text/plain; charset=utf-8"
+HTML = "text/html; charset=utf-8"
+PUBLIC = "max-age=60, public, must-revalidate=true, proxy-revalidate=true, s-maxage=60"
+FRESH = "max-age=0, private, must-revalidate"
+MINUTE = "max-age=60, private"
+NODE = "/sites/lab/clusters/vm/nodes/vm-1"
+JOBS = "/sites/lab/jobs"
+
+
+@dataclass
+class Row:
+    """A request and what must be seen; `has` are texts in the body, `headers` None means absent."""
+
+    path: str
+    status: int = 200
+    has: tuple[str, ...] = ()
+    headers: dict[str, str | None] = field(default_factory=dict)
+    method: str = "GET"
+    send: dict[str, str] = field(default_factory=dict)
+    body: Any = None
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} {self.send.get('Accept', '')}"
+
+
+def get(path: str, status: int = 200, *has: str, accept: str = "application/json", **headers: str | None) -> Row:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Row(path, status, has, named, send={"Accept": accept} if accept else {})
+
+
+def write(method: str, path: str, body: Any, status: int, *has: str, kind: str = "application/json") -> Row:
+    send = {"Accept": "application/json"} | ({"Content-Type": kind} if kind else {})
+    return Row(path, status, has, {}, method, send, body)
+
+
+ROWS = [
+    # media types
+    get("/", 200, '"uid":"grid5000"', content_type=JSON, allow="GET", cache_control=PUBLIC, vary="accept, Origin"),
+    get("/", 200, accept="*/*", content_type=ITEM),
+    get("/", 200, accept="", content_type=JSON),
+    get("/", 200, accept="text/html", content_type=JSON),
+    get("/", 200, accept="application/vnd.grid5000.collection+json", content_type=JSON),
+    get("/sites", 200, accept="*/*", content_type=COLLECTION),
+    get("/sites", 200, accept="application/*", content_type=COLLECTION),
+    get("/sites", 200, accept="application/vnd.grid5000.item+json", content_type=JSON),
+    get("/sites", 200, accept="text/html,application/xml;q=0.9,*/*;q=0.8", content_type=JSON),
+    get("/sites", 406, accept="bogus", content_type=HTML),
+    get("/sites.json", 200, accept="*/*", content_type=JSON),
+    get("/sites.g5kcollectionjson", 200, content_type=COLLECTION),
+    get("/sites?format=json", 200, accept="*/*", content_type=JSON),
+    get("/sites?pretty", 200, '{\n  "total": 1,', x_info=None),
+    get("/?callback=f", 200, 'f({"type":"grid"', content_type="application/javascript"),
+    # reference
+    get("/sites/", 200, '"uid":"lab"'),
+    get("/sites/lab", 200, '"scheduler":"oar"', '"rel":"deployments"', x_frame_options="SAMEORIGIN"),
+    get("/sites/Lab", 404, "Cannot find resource /sites/Lab", content_type=TEXT, cache_control="no-cache", etag=None),
+    get("/sites/lab/clusters", 200, '"total":1', '"uid":"vm"'),
+    get("/sites/lab/clusters?queues=production", 200, '"total":0'),
+    get("/sites/lab/clusters/vm?queues=production", 404, "Cannot find resource /sites/lab/clusters/vm"),
+    get(NODE, 200, '"nb_cores":2', '"device":"eth0"', '"id":"disk0"', last_modified="Thu, 01 Jan 2026 00:00:00 GMT"),
+    get(NODE + ".lab.grid5000.fr", 404, '{"status":404,"error":"Not Found"}', content_type=JSON, vary="Origin"),
+    get("/sites/lab?deep=1", 200, '"clusters":{"vm":{', '"nodes":[{'),
+    get("/sites?branch=nope", 404, "Branch 'origin/nope' cannot be found."),
+    get("/sites?version=nope", 404, "Commit 'nope' cannot be found."),
+    get("/sites?timestamp=1", 500, "stack level too deep"),
+    get("/sites?date=garbage", 500, 'no time information in "garbage"'),
+    get("/versions", 200, '"total":1', cache_control="max-age=60, public"),
+    get("/versions/latest", 307),
+    get("/sites/nope/versions", 404, "sites/nope does not exist."),
+    get("/accesses", 200, '{"lab":{"vm":{"label":"p1","level":40}}}'),
+    get("/refrepo", 404, "Refrepo does not exist."),
+    # status
+    get("/sites/lab/status", 200, '"soft":"free"', '"free_slots":2', allow=None, cache_control=FRESH),
+    get("/sites/lab/status?job_details=no&vlans=no", 200, '"disks":{}', '"subnets"'),
+    get("/sites/lab/clusters/vm/status", 200, '"disks":{},"nodes":{"vm-1'),
+    get("/sites/lab/clusters/nope/status", 200, '"nodes":{}'),
+    get("/sites/lab/status?network_address=vm-2.lab.grid5000.fr", 200, '"nodes":{"vm-2.lab.grid5000.fr"'),
+    get("/sites/lab/health", 200, '{"status":"OK"}', accept="*/*", content_type=JSON),
+    # jobs
+    get(JOBS, 200, '"total":0,"offset":0,"items":[]', allow="GET,POST", cache_control=FRESH, vary="accept, Origin"),
+    get(JOBS + "?limit=-1", 500, "LIMIT must not be negative"),
+    get(JOBS + "/abc", 404, "Couldn't find OAR::Job with 'job_id'=abc", allow="GET,DELETE"),
+    get(JOBS + "/7/walltime", 404, "Job id '7' cannot be found."),
+    write("POST", JOBS, {}, 400, "you must give a :command to execute on launch"),
+    write("POST", JOBS, '{"command": ', 500, "unexpected token at '{\"command\": '"),
+    write("POST", JOBS, {"command": "x", "reservation": "tomorrow"}, 400, "Syntax error in reservation start date"),
+    write("POST", JOBS, {"command": "x", "reservation": 5}, 400, "`reservation` should be a String."),
+    write("POST", JOBS, {"command": "x", "resources": "nodes=99"}, 400, "failed with status 400", '"code" : 400'),
+    write("POST", JOBS, {"command": "x", "walltime": 3600}, 500, "Unknown option: walltime"),
+    write("DELETE", JOBS + "/7", None, 404, "Couldn't find OAR::Job with 'job_id'=7"),
+    write(
+        "POST", JOBS + "/7/walltime", "walltime=1", 415, "is not supported", kind="application/x-www-form-urlencoded"
+    ),
+    write("POST", JOBS + "/7/walltime", {}, 400, "you must give a new walltime"),
+    # deployments
+    get("/sites/lab/deployments", 200, '"total":0', allow="GET,POST"),
+    get("/sites/lab/deployments/D-1", 404, "Couldn't find Grid5000::Deployment with ID=D-1", cache_control=MINUTE),
+    write("POST", "/sites/lab/deployments", {}, 400, "Environment can't be blank; Nodes can't be blank; Nodes must be"),
+    write("POST", "/sites/lab/deployments", "{", 400, "is not valid: unexpected token at '{'"),
+    write("POST", "/sites/lab/deployments", {"nodes": ["x"], "environment": "a b"}, 500, "bad URI(is not URI?)"),
+    write(
+        "POST", "/sites/lab/deployments", {"nodes": ["x"], "environment": "ftp://x"}, 500, "ftp protocol not supported"
+    ),
+    write("POST", "/sites/lab/deployments", {"nodes": ["x"], "environment": "nope"}, 400, "does not exist"),
+    write("POST", "/sites/lab/deployments", {"nodes": ["x"], "environment": "debian12-min"}, 400, "sufficient rights"),
+    write("PUT", "/sites/lab/deployments/D-1", {}, 404, "Couldn't find"),
+    # environments and VLANs
+    get("/sites/lab/environments", 200, '"total":2', "debian12-min_x86_64_2026110100_deploy", allow="GET"),
+    get("/sites/lab/environments/nope", 404, "Cannot find environment nope", cache_control=MINUTE),
+    get("/sites/lab/vlans", 200, '"uid":"DEFAULT","type":"NULL"'),
+    get("/sites/lab/vlans/200", 404, "Vlan 200 does not exist"),
+    get("/sites/lab/vlans/nodes/vm-1.lab.grid5000.fr", 200, '"vlan":"DEFAULT"', cache_control=MINUTE),
+    get("/sites/lab/vlans/4/users/jdoe", 200, '"status":"unauthorized"'),
+    get("/sites/lab/vlans/4/dhcpd", 405, "Method Not Allowed"),
+    write("POST", "/sites/lab/vlans/4/nodes", {}, 422, "Missing node list"),
+    write(
+        "POST", "/sites/lab/vlans/4/nodes", ["vm-1.lab.grid5000.fr"], 403, "Not enough privileges on Kavlan resources"
+    ),
+    write("PUT", "/sites/lab/vlans/4/dhcpd", {"action": "x"}, 422, "An action ('start' or 'stop') should be provided"),
+    # other services behind the proxy
+    get("/users/users/~", 200, '"uid":"jdoe"', '"default_gga":"lab"'),
+    get("/users/users/nobody", 404),
+    get("/users/ggas_and_sites", 200, '"ggas":[{"name":"lab","site":"lab"}]'),
+    get("/sites/lab/public/jdoe/nothing", 404),
+    get("/sites/lab/metrics?nodes=vm-1", 200, "[]"),
+    get("/sites/lab/firewall/7", 404),
+    # no such route, site or method
+    get("/nothing", 404, '{"status":404,"error":"Not Found"}'),
+    get("/nothing", 404, "<error>Not Found</error>", accept="application/xml"),
+    get("/nothing", 404, accept="*/*", content_type=HTML),
+    get("/sites/nope/jobs", 404, "Not Found"),
+    write("POST", "/sites", {}, 404, '{"status":404,"error":"Not Found"}'),
+    write("BOGUS", "/sites", None, 405, '{"status":405,"error":"Method Not Allowed"}'),
+]
+
+
+@pytest.fixture(scope="module")
+def quiet_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One lab for all rows: none of them changes it."""
+    made = Lab(tmp_path_factory.mktemp("answers"))
+    made.up()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def ask(lab: Lab, row: Row, prefix: str = "/stable", user: str | None = "jdoe") -> tuple[Any, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=60)
+    headers = dict(row.send)
+    if user:
+        headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{USERS[user]}".encode()).decode()
+    body = row.body if row.body is None or isinstance(row.body, str) else json.dumps(row.body)
+    connection.request(row.method, prefix + row.path, body, headers)
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    return response, text
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_row(quiet_lab: Lab, row: Row) -> None:
+    response, text = ask(quiet_lab, row)
+    assert response.status == row.status, text
+    for part in row.has:
+        assert part in text
+    for name, value in row.headers.items():
+        assert response.getheader(name) == value, name
+
+
+@pytest.mark.parametrize("prefix", ["3.0", "stable", "sid"])
+def test_links_keep_the_version_that_was_asked_for(quiet_lab: Lab, prefix: str) -> None:
+    _, text = ask(quiet_lab, Row("/sites/lab", send={"Accept": "application/json"}), f"/{prefix}")
+    assert f'"href":"/{prefix}/sites/lab/jobs"' in text
+
+
+def test_without_a_password(quiet_lab: Lab) -> None:
+    response, text = ask(quiet_lab, Row("/sites"), user=None)
+    assert response.status == 401 and "<title>401 Unauthorized</title>" in text
+    assert response.getheader("WWW-Authenticate") == 'Basic realm="Grid\'5000 API"'
+
+
+def test_without_a_version(quiet_lab: Lab) -> None:
+    response, text = ask(quiet_lab, Row("/sites"), prefix="")
+    assert response.status == 404 and "<title>404 Not Found</title>" in text
+
+
+def test_conditions(quiet_lab: Lab) -> None:
+    first, _ = ask(quiet_lab, Row(NODE))
+    etag, date = first.getheader("ETag"), first.getheader("Last-Modified")
+    assert etag.startswith('W/"')
+    for send, status in (
+        ({"If-None-Match": etag}, 304),
+        ({"If-None-Match": etag[2:]}, 200),
+        ({"If-None-Match": f'"x", {etag}'}, 200),
+        ({"If-None-Match": "*"}, 200),
+        ({"If-Modified-Since": date}, 304),
+        ({"If-Modified-Since": date, "If-None-Match": 'W/"0"'}, 200),
+        ({"If-Modified-Since": "Mon, 01 Jan 2018 00:00:00 GMT"}, 200),
+    ):
+        response, text = ask(quiet_lab, Row(NODE, send=send))
+        assert response.status == status, send
+        assert bool(text) == (status == 200)
+
+
+def test_head(quiet_lab: Lab) -> None:
+    response, text = ask(quiet_lab, Row(NODE, method="HEAD"))
+    assert response.status == 200 and text == "" and int(response.getheader("Content-Length")) > 1000
+
+
+def test_a_public_folder(quiet_lab: Lab) -> None:
+    folder = quiet_lab.services.homes / "jdoe" / "public" / "cache"  # type: ignore[operator]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "nix-cache-info").write_text("StoreDir: /nix/store\n")
+    (folder.parent.parent / "private").write_text("secret")
+    (folder.parent / "way-out").symlink_to("/etc/passwd")
+    where = "/sites/lab/public/jdoe"
+    assert ask(quiet_lab, Row(f"{where}/cache/nix-cache-info"))[1] == "StoreDir: /nix/store\n"
+    assert "nix-cache-info" in ask(quiet_lab, Row(f"{where}/cache"))[1]
+    for outside in ("../private", "way-out", "cache/../../private", "%2e%2e/private"):
+        response, text = ask(quiet_lab, Row(f"{where}/{outside}"))
+        assert response.status == 404 and "secret" not in text and "root:" not in text, outside
+
+
+def test_cross_origin(quiet_lab: Lab) -> None:
+    send = {"Origin": "http://localhost:3000"}
+    response, _ = ask(quiet_lab, Row("/sites", send=send))
+    assert response.getheader("Access-Control-Allow-Origin") == "http://localhost:3000"
+    response, _ = ask(
+        quiet_lab, Row("/sites", method="OPTIONS", send={**send, "Access-Control-Request-Method": "POST"})
+    )
+    assert response.status == 200 and response.getheader("Access-Control-Allow-Methods") == "GET, POST"
+    response, _ = ask(quiet_lab, Row("/sites", send={"Origin": "https://evil.example"}))
+    assert response.getheader("Access-Control-Allow-Origin") is None
