@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab.reference.tree import Reference, Tree, commit, put
+from g5kdeploy.lab.reference.tree import Blob, Reference, Tree, commit, put
 
 ROOT = "data/grid5000/"
 
@@ -28,6 +28,7 @@ def load(source: Path, now: float | None = None) -> Reference:
         raise Problem(f"{source} cannot be read as reference data", cause=str(error)) from error
     if "sites" not in tree:
         raise Problem(f"{source} holds no reference data", cause=f"nothing under {ROOT}sites/")
+    tree.setdefault("grid5000.json", Blob({"type": "grid", "uid": "grid5000"}))
     moment = int(time.time() if now is None else now)
     return Reference({"master": [commit(tree, moment, f"import of {source.name}")]}, moment)
 

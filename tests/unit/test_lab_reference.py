@@ -1,0 +1,212 @@
+"""Reference data: its tree and history, what is generated, and what is read from archives."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab.inventory import resources
+from g5kdeploy.lab.reference import Commit, NodeHardware, Reference, SiteNetwork, big_world, lab_site, load
+from g5kdeploy.lab.reference.tree import (
+    BeforeHistory,
+    NoSuchBranch,
+    NoSuchCommit,
+    NoSuchReference,
+    commit,
+    entries,
+    expand,
+    expand_deep,
+    find,
+    put,
+)
+
+
+def tree(**documents: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    put(made, "grid5000", {"type": "grid", "uid": "grid5000"})
+    for name in ("a", "b"):
+        put(made, f"sites/{name}/{name}", {"uid": name, "zeta": 1, "alpha": 2})
+    for number in (1, 2, 10):
+        put(made, f"sites/a/clusters/c/nodes/c-{number}", {"uid": f"c-{number}"})
+    put(made, "sites/a/clusters/c/c", {"uid": "c", "queues": ["default"]})
+    put(made, "sites/a/servers/s", {"uid": "s"})
+    for path, document in documents.items():
+        put(made, path, document)
+    return made
+
+
+@pytest.fixture
+def history() -> Reference:
+    first, second = tree(), tree(**{"sites/a/clusters/c/nodes/c-2": {"uid": "c-2", "new": True}})
+    third = tree(**{"sites/a/clusters/c/nodes/c-2": {"uid": "c-2", "new": True}, "sites/b/b": {"uid": "b", "new": 1}})
+    trees = [third, second, first]
+    line = [Commit(f"{3 - at}" * 40, 3000 - 1000 * at, f"commit {3 - at}", "J", one) for at, one in enumerate(trees)]
+    return Reference({"master": line})
+
+
+def test_entries_come_in_gits_order() -> None:
+    nodes = find(tree(), "sites/a/clusters/c/nodes")
+    assert isinstance(nodes, dict)
+    assert [name for name, _ in entries(nodes)] == ["c-1.json", "c-10.json", "c-2.json"]
+
+
+def test_the_last_commit_that_touched_a_path(history: Reference) -> None:
+    def touched(path: str) -> str | None:
+        found = history.last_touching(path)
+        return found.message if found else None
+
+    assert touched("") == "commit 3"
+    assert touched("sites/b") == "commit 3"
+    assert touched("sites/a") == "commit 2"
+    assert touched("sites/a/clusters/c/nodes/c-2") == "commit 2"
+    assert touched("sites/a/clusters/c/nodes/c-1") == "commit 1"
+    assert touched("sites/nope") is None
+
+
+def test_versions_of_a_folder_and_of_a_file(history: Reference) -> None:
+    assert [one.message for one in history.versions("sites/a")] == ["commit 2", "commit 1"]
+    assert [one.message for one in history.versions("sites/a", "2" * 40)] == ["commit 2", "commit 1"]
+    # a file seems changed by every commit but the one that brought it, as on the real server
+    assert [one.message for one in history.versions("sites/a/clusters/c/nodes/c-1")] == ["commit 3", "commit 2"]
+    with pytest.raises(NoSuchReference, match="'nope' cannot be found"):
+        history.versions("sites/a", "nope")
+
+
+def test_commits_by_id_by_moment_and_by_branch(history: Reference) -> None:
+    assert history.commit_of("2222").message == "commit 2"
+    with pytest.raises(NoSuchCommit):
+        history.commit_of("222")
+    assert history.commit_at(2500).message == "commit 2"
+    with pytest.raises(BeforeHistory):
+        history.commit_at(10)
+    with pytest.raises(NoSuchBranch, match="origin/testing"):
+        history.last_touching("sites", "testing")
+
+
+def test_flat_and_deep() -> None:
+    made = tree()
+    item = expand(made["sites"]["a"], "v")
+    assert item["subresources"] == ["clusters", "servers"] and item["uid"] == "a" and item["version"] == "v"
+    nodes = expand(made["sites"]["a"]["clusters"]["c"]["nodes"], "v")
+    assert nodes["total"] == 3 and [node["uid"] for node in nodes["items"]] == ["c-1", "c-10", "c-2"]
+    deep = expand_deep(made["sites"]["a"], "sites/a", "v")
+    assert list(deep["items"]) == ["alpha", "clusters", "servers", "uid", "zeta"] and deep["total"] == 5
+    assert [node["uid"] for node in deep["items"]["clusters"]["c"]["nodes"]] == ["c-1", "c-10", "c-2"]
+    assert deep["items"]["servers"] == [{"uid": "s"}]
+    assert [node["uid"] for node in expand_deep(made["sites"]["a"]["clusters"]["c"]["nodes"], "n", "v")["items"]] == [
+        "c-1",
+        "c-10",
+        "c-2",
+    ]
+
+
+def test_deep_answers_are_kept_and_may_be_changed(history: Reference) -> None:
+    one = history.deep(history.latest, "sites")
+    one["links"] = []
+    assert "links" not in history.deep(history.latest, "sites")
+
+
+def test_the_labs_site_tells_the_truth_about_its_machines() -> None:
+    hardware, network = NodeHardware(cores=3, memory=2 * 2**30, disk=8 * 10**9), SiteNetwork()
+    reference = lab_site(5, hardware, network)
+    nodes = reference.nodes("lab")
+    assert [node["uid"] for node in nodes] == [f"vm-{number}" for number in range(1, 6)]
+    for number, node in enumerate(nodes, 1):
+        assert node["architecture"]["nb_cores"] == 3
+        assert node["main_memory"]["ram_size"] == 2 * 2**30
+        assert node["storage_devices"][0]["size"] == 8 * 10**9
+        card = node["network_adapters"][0]
+        assert card["ip"] == network.node(number) and card["mac"] == network.mac(number)
+        assert node["kavlan"]["eth0"]["kavlan-4"] == network.node_in(4, number)
+        assert node["supported_job_types"]["queues"] == ["admin", "default"]
+
+
+def test_addresses_stay_in_their_networks_and_apart() -> None:
+    network = SiteNetwork()
+    seen = set()
+    for vlan in range(1, 11):
+        for number in (1, 40):
+            address = ipaddress.ip_address(network.node_in(vlan, number))
+            assert address in network.vlan(vlan) and address not in seen
+            seen.add(address)
+    assert len({network.mac(number) for number in range(1, 600)}) == 599
+    assert network.subnet_list(2) == ["10.188.0.0/22", "10.188.4.0/22"]
+
+
+def test_the_big_world_is_as_big_as_the_real_one_and_always_the_same() -> None:
+    world = big_world()
+    nodes = [node for site in world.sites() for node in world.nodes(site)]
+    assert len(nodes) == 939 and len(world.sites()) == 11
+    assert len({(node["network_adapters"][0]["network_address"]) for node in nodes}) == 939
+    assert {queue for node in nodes for queue in node["supported_job_types"]["queues"]} >= {
+        "default",
+        "abaca",
+        "testing",
+    }
+    assert any(node["exotic"] for node in nodes) and any("gpu_devices" in node for node in nodes)
+    assert {node["architecture"]["platform_type"] for node in nodes} == {"x86_64", "aarch64"}
+    assert big_world().latest.oid == world.latest.oid
+
+
+def test_resources_for_the_scheduler() -> None:
+    network = SiteNetwork()
+    found = resources(lab_site(2, NodeHardware(cores=2), network), "lab", network)
+    cores = [one for one in found if one.type == "default"]
+    assert [(one.address, one.properties["cpuset"]) for one in cores] == [
+        ("vm-1.lab.grid5000.fr", 0),
+        ("vm-1.lab.grid5000.fr", 1),
+        ("vm-2.lab.grid5000.fr", 0),
+        ("vm-2.lab.grid5000.fr", 1),
+    ]
+    assert {one.type for one in found} == {"default", "kavlan", "kavlan-local", "kavlan-global", "subnet"}
+    assert len({one.id for one in found}) == len(found)
+
+
+def archive(folder: Path, name: str, documents: dict[str, Any]) -> Path:
+    root = folder / "repository" / "data" / "grid5000"
+    for path, document in documents.items():
+        file = root / f"{path}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(document))
+    made = folder / name
+    with tarfile.open(made, "w:xz" if name.endswith("xz") else "w") as tar:
+        tar.add(folder / "repository", arcname="reference-repository-1")
+    return made
+
+
+def test_archives_and_folders_are_read_alike(tmp_path: Path) -> None:
+    documents = {"grid5000": {"uid": "grid5000"}, "sites/x/x": {"uid": "x"}, "sites/x/clusters/c/c": {"uid": "c"},
+                 "sites/x/clusters/c/nodes/c-1": {"uid": "c-1"}}  # fmt: skip
+    packed = load(archive(tmp_path, "data.tar.xz", documents), now=1000)
+    unpacked = load(tmp_path / "repository", now=1000)
+    assert packed.latest.oid == unpacked.latest.oid
+    assert [node["uid"] for node in packed.nodes("x")] == ["c-1"]
+
+
+def test_an_archive_without_reference_data_is_a_problem(tmp_path: Path) -> None:
+    with pytest.raises(Problem, match="holds no reference data"):
+        load(archive(tmp_path, "data.tar", {"other/x": {}}))
+    (tmp_path / "broken").write_bytes(b"no archive")
+    with pytest.raises(Problem, match="cannot be read"):
+        load(tmp_path / "broken")
+
+
+def test_an_id_that_comes_from_the_content() -> None:
+    assert commit(tree(), 1, "m").oid == commit(tree(), 2, "n").oid != commit(tree(**{"sites/z/z": {}}), 1, "m").oid
+
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "grid5000-reference.tar.xz"
+
+
+@pytest.mark.skipif(not SHARED.is_file(), reason="needs ../shared: the real reference data")
+def test_the_real_reference_data() -> None:
+    real = load(SHARED)
+    assert sum(len(real.nodes(site)) for site in real.sites()) == 939
+    deep = real.deep(real.latest, "")
+    assert set(deep["items"]) >= {"accesses", "sites", "uid"}

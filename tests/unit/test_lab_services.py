@@ -1,0 +1,199 @@
+"""Environments by name, VLANs and their rights, accounts, media types, and what else stands behind the lab's API."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from g5kdeploy.lab.accounts import Accounts
+from g5kdeploy.lab.api.call import page, parameters, parse_json, to_i
+from g5kdeploy.lab.api.negotiation import BadAccept, bare, media_type
+from g5kdeploy.lab.fetch import from_homes, public_file
+from g5kdeploy.lab.kaenv import Environments, environment
+from g5kdeploy.lab.kavlan import Kavlan, NotAllowed, usual_vlans
+
+ITEM = "application/vnd.grid5000.item+json"
+
+
+@pytest.fixture
+def environments() -> Environments:
+    return Environments(
+        [
+            environment("debian12", "server:///a", version=1),
+            environment("debian12", "server:///b", version=2),
+            environment("debian12", "server:///arm", version=3, arch="aarch64"),
+            environment("mine", "server:///c", user="jdoe", visibility="private", alias="alias-of-mine"),
+            environment("debian12", "server:///own", user="asmith", visibility="private"),
+        ]
+    )
+
+
+def test_a_name_means_ones_own_environment_first_then_the_newest_public_one(environments: Environments) -> None:
+    def image(*wanted: str | None) -> str | None:
+        found = environments.find(*wanted)  # type: ignore[arg-type]
+        return found["image"]["file"] if found else None
+
+    assert image("debian12", None, "jdoe", None, "x86_64") == "server:///b"
+    assert image("debian12", None, "jdoe", "1", None) == "server:///a"
+    assert image("debian12", None, "asmith") == "server:///own"
+    assert image("debian12", "deploy", "asmith", None, "aarch64") == "server:///arm"
+    assert image("alias-of-mine", None, "jdoe") == "server:///c"
+    assert image("mine", "jdoe", "asmith") is None
+    assert image("nope", None, "jdoe") is None
+
+
+def test_lists_show_what_one_may_see(environments: Environments) -> None:
+    assert [one["version"] for one in environments.seen()] == [2, 3]
+    assert len(environments.seen(latest=False)) == 3
+    assert [one["name"] for one in environments.seen("jdoe", "jdoe")] == ["mine"]
+    assert environments.seen("jdoe", "asmith") == []
+    environments.add(environment("mine", "server:///new", user="jdoe", visibility="shared"))
+    assert [one["image"]["file"] for one in environments.seen("jdoe", "asmith")] == ["server:///new"]
+
+
+def kavlan(store: Path | None = None, moved: list[tuple[str, str]] | None = None) -> Kavlan:
+    def on_move(interface: str, vlan: str) -> None:
+        if moved is not None:
+            moved.append((interface, vlan))
+
+    return Kavlan(
+        usual_vlans(),
+        {"vm-1": "DEFAULT", "vm-2": "4"},
+        holders=lambda vlan: ["jdoe"] if vlan == "4" else [],
+        on_move=on_move,
+        store=store,
+    )
+
+
+def test_moving_nodes_between_vlans(tmp_path: Path) -> None:
+    moved: list[tuple[str, str]] = []
+    made = kavlan(tmp_path / "kavlan.json", moved)
+    assert made.move("jdoe", ["vm-1", "vm-2", "vm-9"], "4") == {
+        "vm-1": "ok",
+        "vm-2": "unchanged",
+        "vm-9": "unknown_node",
+    }
+    assert moved == [("vm-1", "4")] and made.inside("4") == ["vm-1", "vm-2"]
+    with pytest.raises(NotAllowed):
+        made.move("asmith", ["vm-1"], "4")
+    again = kavlan(tmp_path / "kavlan.json")
+    assert again.interfaces["vm-1"] == "4"
+    again.reset(["vm-1", "vm-2", "vm-77"])
+    assert again.inside("DEFAULT") == ["vm-1", "vm-2"]
+
+
+def test_a_move_that_fails_changes_nothing() -> None:
+    made = kavlan()
+
+    def broken(interface: str, vlan: str) -> None:
+        raise OSError("no such bridge")
+
+    made.on_move = broken
+    with pytest.raises(OSError, match="no such bridge"):
+        made.move("jdoe", ["vm-1"], "4")
+    assert made.interfaces["vm-1"] == "DEFAULT"
+
+
+def test_rights_on_vlans() -> None:
+    made = kavlan()
+    assert made.users_of("4") == ["jdoe"] and made.vlans_of("jdoe") == ["4"]
+    with pytest.raises(NotAllowed):
+        made.set_user("jdoe", "5", "asmith", True)
+    made.set_user("oar", "5", "asmith", True)
+    assert made.all_users() == ["asmith", "jdoe"]
+    made.set_user("oar", "5", "asmith", False)
+    assert made.users_of("5") == []
+
+
+def test_passwords() -> None:
+    accounts = Accounts({"jdoe": "secret"})
+    assert accounts.check("jdoe", "secret")
+    assert (
+        not accounts.check("jdoe", "") and not accounts.check("nobody", "") and not accounts.check("nobody", "secret")
+    )
+
+
+def test_public_urls_are_files_of_the_homes(tmp_path: Path) -> None:
+    public = tmp_path / "jdoe" / "public"
+    public.mkdir(parents=True)
+    (public / "x y").write_text("found")
+    (tmp_path / "jdoe" / "secret").write_text("secret")
+    fetch = from_homes(tmp_path, "lab")
+    assert fetch("http://public.lab.grid5000.fr/~jdoe/x%20y") == b"found"
+    assert b"404" in fetch("http://public.lab/~jdoe/nothing")
+    assert b"404" in fetch("http://public.lab/~jdoe/..%2fsecret")
+    assert public_file(tmp_path, "..", "x") is None and public_file(tmp_path, "", "x") is None
+
+
+@pytest.fixture
+def refusing_port() -> Iterator[int]:
+    """A port that is bound and never listened on: connections are refused for sure."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
+
+
+def test_a_server_that_is_not_there(refusing_port: int) -> None:
+    fetch = from_homes(Path("/nowhere"), "lab")
+    with pytest.raises(OSError, match="ECONNREFUSED, Failed to open TCP connection to 127"):
+        fetch(f"http://127.0.0.1:{refusing_port}/x")
+
+
+@pytest.mark.parametrize(
+    ("accept", "format", "kind"),
+    [
+        ("", "", "application/json"),
+        ("*/*", "", ITEM),
+        (ITEM, "", ITEM),
+        ("application/json, text/plain, */*", "", "application/json"),
+        ("image/png", "", "application/json"),
+        ("application/json;q=0.5, " + ITEM, "", ITEM),
+        ("*/*", "json", "application/json"),
+        ("application/json", "g5kitemjson", ITEM),
+    ],
+)
+def test_media_types(accept: str, format: str, kind: str) -> None:
+    assert media_type(accept, format, ITEM) == kind
+
+
+def test_a_media_type_that_is_none() -> None:
+    with pytest.raises(BadAccept):
+        media_type("bogus", "", ITEM)
+    assert bare(404, "Not Found", "bogus") == ("text/html; charset=utf-8", "")
+
+
+def test_numbers_as_ruby_reads_them() -> None:
+    assert [to_i(text) for text in ("12", "12abc", " 5", "-1", "abc", "", None, True, 4.7)] == [
+        12,
+        12,
+        5,
+        -1,
+        0,
+        0,
+        0,
+        0,
+        4,
+    ]
+    assert (
+        page({}) == (0, 50) and page({"limit": "1000", "offset": "-5"}) == (0, 500) and page({"limit": "abc"}) == (0, 0)
+    )
+
+
+def test_queries_and_forms() -> None:
+    assert parameters("a=1&a=2&b[]=x&b[]=y&c&d=") == {"a": "2", "b": ["x", "y"], "c": "", "d": ""}
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"{", "unexpected token at '{'"),
+        (b"[", "unexpected token at ''"),
+        (b'{"a":"\\ud800"}', "incomplete surrogate pair"),
+    ],
+)
+def test_broken_json_in_rubys_words(raw: bytes, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        parse_json(raw)
