@@ -12,6 +12,7 @@ import yaml
 from g5kdeploy.events.failure import InvalidUse
 
 LARGEST = 1 << 20  # bytes
+DEEPEST = 50  # brackets within brackets
 MOST = 20_000  # values in a file, aliases counted as often as they are used
 Place = tuple[str | int, ...]
 
@@ -64,6 +65,12 @@ class _Loader(yaml.SafeLoader):
     """Scalars as YAML 1.2's core schema has them."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  PyYAML's own form
+
+    def fetch_flow_collection_start(self, kind: Any) -> None:
+        """PyYAML looks at every open bracket again for each token: garbage full of them would take hours."""
+        if self.flow_level >= DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, "nested too deeply", self.get_mark())
+        super().fetch_flow_collection_start(kind)
 
 
 for _tag, _pattern, _first in (

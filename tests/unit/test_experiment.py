@@ -137,7 +137,8 @@ def test_what_was_meant_is_guessed(folder: Path) -> None:
         ("a: 1\n---\nb: 2\n", "2: not valid YAML: expected a single document"),
         ("a: *nowhere\n", "1: not valid YAML: found undefined alias"),
         ("a: &a\n  b: *a\n", "more values than an experiment file can have"),
-        ("[" * 3000, "1: nested too deeply"),
+        ("[" * 300_000, "1: not valid YAML: nested too deeply"),
+        ("\n".join(f"{' ' * n}a:" for n in range(1200)), ": nested too deeply"),
         ("x" * (2 << 20), "1: larger than 1 MiB"),
     ],
 )
