@@ -81,15 +81,20 @@ def start_scraper(remote: Remote, scraper: Scraper, deadline: Deadline) -> bool:
     return units.start(remote, scraper.unit, deadline) == units.STARTED
 
 
-# The write waits for the scraper to open its end; a scraper that is gone never does.
+# The write waits for the scraper to open its end; one that is gone never does, so systemd is asked first and meanwhile.
+# What was written to one that died before it read is gone with it: the wish is repeated to the next.
 _SCRAPE_NOW = """\
+runs() {{ case "$(systemctl show -p ActiveState --value {unit})" in active|activating) ;; *) exit 4;; esac; }}
 cd {folder} 2>/dev/null || exit 4
+runs
 [ -p control ] || mkfifo control 2>/dev/null || [ -p control ] || exit 4
-timeout {seconds} sh -c 'echo {token} > control' || exit 4
+wish() {{ timeout $1 sh -c 'echo {token} > control'; }}
+wish {seconds} || exit 5
 i=0
 while [ ! -e done/{token} ]; do
   i=$((i + 1)); [ $i -le {rounds} ] || exit 5
-  sleep 0.1
+  [ $((i % 25)) -ne 0 ] || {{ runs; wish 5; }}
+  sleep 0.2
 done
 cat done/{token}; rm -f done/{token}
 """
@@ -101,11 +106,12 @@ def scrape_now(remote: Remote, scraper: Scraper, deadline: Deadline) -> dict[str
     Called before a workload starts and after it ended, it makes the difference of a counter exact.
     Returns per target "" or what went wrong. Raises `ScraperGone`.
     """
-    seconds = max(1, int(min(30.0, deadline.remaining())))
+    seconds = max(1, int(deadline.remaining() * 0.45))  # for each of two waits
     script = _SCRAPE_NOW.format(
+        unit=scraper.unit.unit,
         folder=shlex.quote(scraper.unit.folder),
         seconds=seconds,
-        rounds=seconds * 10,
+        rounds=seconds * 5,
         token=secrets.token_hex(8),
     )
     result = remote.run(script, deadline, check=False)
