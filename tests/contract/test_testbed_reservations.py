@@ -1,46 +1,43 @@
-"""Reserving, waiting, attaching and letting go, on a site that does what the test says."""
+"""Reserving, waiting, attaching and letting go, on the lab's real API and scheduler under a clock turned by hand."""
 
 from __future__ import annotations
 
-import time as real_time
+import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from werkzeug.wrappers import Response
 
+from g5kdeploy.base.clock import Clock
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import DeadlinePassed
 from g5kdeploy.events.event import Emitter, Event, State
 from g5kdeploy.events.failure import ExitCode, InvalidUse, NoResources, NotAllowed, TimeOver, exit_code
-from g5kdeploy.testbed import inventory
+from g5kdeploy.testbed import credentials, inventory
 from g5kdeploy.testbed import reservations as r
 from g5kdeploy.testbed.api import Api
-from g5kdeploy.testbed.credentials import Credentials
 from g5kdeploy.testbed.problems import ApiProblem, JobOver
-from g5kdeploy.testbed.records import Records, RecordState
-from g5kdeploy.testbed.request import Request, RoleNodes
-from tests.support.faulty import FaultyProxy, proxied
-from tests.support.scripted_site import PASSWORD, USER, ScriptedSite, served
-from tests.support.virtual import VirtualTime
+from g5kdeploy.testbed.records import Record, Records, RecordState
+from g5kdeploy.testbed.request import Request, RoleNodes, paris
+from tests.contract.scripted import Lab
 
-NODES = ("vm-1.lab.grid5000.fr", "vm-2.lab.grid5000.fr")
+JOBS = "/sites/lab/jobs"
+ONE_JOB = r"/jobs/\d+$"
 
 
 @dataclass
 class World:
-    site: ScriptedSite
-    proxy: FaultyProxy
-    time: VirtualTime
+    lab: Lab
     api: Api
     records: Records
     events: list[Event]
     emit: Emitter
 
     def deadline(self, seconds: float = 7200) -> Deadline:
-        return Deadline.after(seconds, "the test", self.time.clock)
+        return Deadline.after(seconds, "the test", self.lab.clock)
 
     def reserve(self, request: Request | None = None) -> r.Reservation:
         return r.reserve(self.api, request or a_request(), self.records, self.deadline(), self.emit)
@@ -48,60 +45,67 @@ class World:
     def wait(self, reservation: r.Reservation, seconds: float = 7200) -> r.Reservation:
         return r.wait_running(self.api, reservation, self.records, self.deadline(seconds), self.emit)
 
-    def release(self, name: str) -> Any:
+    def running(self, request: Request | None = None) -> r.Reservation:
+        return self.wait(self.reserve(request))
+
+    def release(self, name: str) -> Record:
         record = self.records.get(name)
         assert record is not None
         return r.release(self.api, record, self.records, self.deadline(), self.emit)
 
+    def count(self, method: str, path: str) -> int:
+        return sum(one == method and re.search(path, asked) is not None for one, asked in self.lab.faults.asked)
+
     def posts(self) -> int:
-        return self.proxy.count("^POST /stable/sites/lab/jobs$")
+        return self.count("POST", "/sites/lab/jobs$")
 
     def live(self) -> list[int]:
-        return [uid for uid, job in self.site.jobs.items() if job["state"] != "error"]
+        """The jobs that the scheduler has, as it knows them itself."""
+        return [job.id for job in self.lab.oar.current()]
+
+    def by_hand(self, **more: Any) -> int:
+        """A job that something else submits."""
+        body = {"command": "sleep 1d", "resources": "nodes=1,walltime=1:0:0", "types": ["deploy"], **more}
+        return int(self.api.post("/sites/lab/jobs", body, self.deadline())["uid"])
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    site, time = ScriptedSite(), VirtualTime()
+def world(lab: Lab, tmp_path: Path) -> Iterator[World]:
     events: list[Event] = []
-    emit = Emitter(sinks=[events.append], clock=time.clock)
-    with served(site) as url, proxied(url) as proxy:
-        credentials = Credentials(f"{proxy.url}/stable", USER, PASSWORD, origin="the test", timeout=20)
-        with Api(credentials, emit, clock=time.clock) as api:
-            records = Records("lab", tmp_path / "reservations", clock=time.clock)
-            yield World(site, proxy, time, api, records, events, emit)
+    emit = Emitter(sinks=[events.append], clock=lab.clock)
+    with Api(credentials.load(lab.home), emit, clock=lab.clock) as api:
+        yield World(lab, api, Records("lab", tmp_path / "reservations", clock=lab.clock), events, emit)
 
 
 def a_request(**more: Any) -> Request:
-    return Request(
-        **{
-            "site": "lab",
-            "roles": (RoleNodes("server", 1), RoleNodes("client", 1)),
-            "walltime": 3600,
-            "run": "run-1",
-            **more,
-        }
-    )
+    asked: dict[str, Any] = {"site": "lab", "walltime": 3600, "run": "run-1"}
+    roles = (RoleNodes("server", 1), RoleNodes("client", 1))
+    return Request(**{**asked, "roles": roles, **more})
+
+
+def nodes(count: int) -> tuple[RoleNodes, ...]:
+    return (RoleNodes("server", count),)
 
 
 def test_reserve_wait_and_release(world: World) -> None:
     reservation = world.reserve()
-    asked = world.site.jobs[reservation.job.id]["asked"]
-    assert asked["resources"] == "nodes=2,walltime=1:00:00"
-    assert asked["types"] == ["deploy", "origin=g5kdeploy"]
-    assert asked["name"] == reservation.record.name
     assert reservation.nodes == ()
-    assert any("Set walltime to default" in event.detail for event in world.events)
+    job = world.lab.oar.current()[0]
+    assert job.name == reservation.record.name
+    assert set(job.types) == {"deploy", "origin=g5kdeploy"}
+    assert job.walltime == 3600
     running = world.wait(reservation)
-    assert running.nodes == NODES
-    assert r.assign(world.api, running, world.deadline()) == {"server": NODES[:1], "client": NODES[1:]}
+    assert len(running.nodes) == 2
+    assert running.job.ends_at is not None
+    roles = r.assign(world.api, running, world.deadline())
+    assert roles == {"server": running.nodes[:1], "client": running.nodes[1:]}
     released = world.release(reservation.record.name)
     assert released.state is RecordState.RELEASED
-    assert f"{USER} deleted it" in released.outcome
-    assert not world.live()
+    assert "jdoe deleted it" in released.outcome
+    assert world.live() == []
     assert world.records.unreleased() == []
     world.release(reservation.record.name)
-    assert world.proxy.count("DELETE") == 1
+    assert world.count("DELETE", "") == 1
 
 
 def test_the_same_run_finds_its_job_again(world: World) -> None:
@@ -112,62 +116,72 @@ def test_the_same_run_finds_its_job_again(world: World) -> None:
 
 
 def test_a_run_whose_job_is_over_gets_a_new_one(world: World) -> None:
-    first = world.reserve()
-    world.site.end(world.site.jobs[first.job.id])
+    first = world.running()
+    world.lab.oar.delete(first.job.id, "jdoe")
+    world.lab.advance(60)
     second = world.reserve()
     assert second.job.id != first.job.id
     record = world.records.get(first.record.name)
     assert record is not None
-    assert record.released
+    assert record.outcome == "jdoe deleted it"
 
 
-@pytest.mark.parametrize("kind", ["drop", "cut"])
-def test_a_lost_answer_is_looked_up_and_not_submitted_twice(world: World, kind: str) -> None:
-    world.proxy.fault("POST .*/jobs", kind)
+@pytest.mark.parametrize("fault", [{"lost": True}, {"cut": 40}])
+def test_a_lost_answer_is_looked_up_and_not_submitted_twice(world: World, fault: dict[str, Any]) -> None:
+    world.lab.faults.order(method="POST", **fault)
     reservation = world.reserve()
     assert world.posts() == 1
     assert world.live() == [reservation.job.id]
     assert any(event.state is State.WARNING and "by its name" in event.detail for event in world.events)
 
 
-def test_a_submission_that_never_arrived_is_sent_again_after_a_look(world: World) -> None:
-    world.proxy.fault("POST .*/jobs", status=502, body="<html><title>502 Proxy Error</title>")
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_submission_that_never_arrived_is_sent_again_after_a_look(world: World, status: int) -> None:
+    world.lab.faults.answer(status, method="POST")
     reservation = world.reserve()
     assert world.posts() == 2
-    assert world.proxy.count(r"GET .*/jobs\?.*name=g5kdeploy-") > 2
+    assert world.count("GET", "name=g5kdeploy-") > 2
     assert world.live() == [reservation.job.id]
 
 
 def test_a_lasting_silence_leaves_a_record_that_finds_the_job(world: World) -> None:
-    world.proxy.fault("POST .*/jobs", "refuse", times=10)
+    world.lab.faults.order(method="POST", lost=True, execute=False, times=10)
     with pytest.raises(ApiProblem) as caught:
         world.reserve()
     assert exit_code(caught.value) == ExitCode.FAILED
     assert world.posts() == 2
+    world.lab.faults.clear()
     [record] = world.records.unreleased()
     assert record.state is RecordState.ASKED
-    # It turns up late: release finds it by name.
-    late = {"uid": 500, "user_uid": USER, "name": record.name, "state": "waiting", "events": [], "walltime": 60}
-    world.site.jobs[500] = late
+    late = world.by_hand(name=record.name)
+    assert world.live() == [late]
     assert world.release(record.name).released
     assert world.live() == []
 
 
 def test_a_first_submission_that_turns_up_after_the_second_is_deleted(world: World) -> None:
-    world.proxy.fault("POST .*/jobs", status=504)
+    nothing = json.dumps({"total": 0, "offset": 0, "items": [], "links": []})
+    world.lab.faults.lose_answer()
+    hidden = world.lab.faults.order(path="name=g5kdeploy", status=200, body=nothing, type="application/json", times=100)
+    kept = world.api.post
 
-    def twin(job: dict[str, Any]) -> None:
-        world.site.jobs[99] = {**job, "uid": 99}
+    def post(path: str, body: Any, deadline: Deadline) -> Any:
+        answer = kept(path, body, deadline)
+        hidden.times = 0
+        return answer
 
-    world.site.on_submit = twin
+    world.api.post = post  # type: ignore[method-assign]
     reservation = world.reserve()
+    world.lab.advance(30)
+    assert world.posts() == 2
     assert world.live() == [reservation.job.id]
+    assert any("arrived as well" in event.detail for event in world.events)
 
 
 def test_what_was_never_answered_nor_arrived_is_released(world: World) -> None:
     record = world.records.ask(a_request(), world.api.uri)
-    assert world.release(record.name).released
-    assert world.time.slept >= 29
+    assert "knows no job" in world.release(record.name).outcome
+    assert world.lab.hand.now >= record.asked_at + 29
 
 
 def test_an_unanswered_request_is_asked_again_under_its_name(world: World) -> None:
@@ -176,219 +190,267 @@ def test_an_unanswered_request_is_asked_again_under_its_name(world: World) -> No
     assert world.posts() == 1
 
 
-def oar(message: str, status: int = 400) -> Response:
-    inner = (
-        '{\n   "code" : 400,\n   "message" : '
-        + __import__("json").dumps(message)
-        + ',\n   "title" : "Bad query"\n}\n\n'
-    )
-    text = f"Request to https://api.grid5000.fr/internal/oarapi/jobs.json failed with status {status}: {inner}"
-    return Response(text, status, mimetype="text/plain")
-
-
 @pytest.mark.parametrize(
-    ("message", "words"),
+    ("more", "words"),
     [
-        (
-            (
-                "# Set walltime to default (3600 s).\n# There are not enough resources for your request\n"
-                "# Error: please verify your job submission syntax.\n"
-            ),
-            "not that many nodes of this kind (Set walltime to default (3600 s).)",
-        ),
-        (
-            (
-                "OAR_JOB_ID=67\n# Advance reservation request: waiting for validation...\n"
-                "# Reservation not valid --> KO (This reservation could run at 2026-11-22 17:35:54)\n"
-            ),
-            "it could run at 2026-11-22 17:35:54 (Paris time)",
-        ),
-        ("# Error: queue 'nope' does not exist\n", "queue 'nope' does not exist"),
-        (
-            'DBD::Pg::st execute failed: ERROR:  column "bogus" does not exist\nLINE 1: SELECT bogus,resource_id\n',
-            "no property or resource named bogus",
-        ),
+        ({"roles": nodes(9)}, "the site has not that many nodes of this kind"),
+        ({"roles": (RoleNodes("s", 1, properties="bogus = 1"),)}, "no property or resource named bogus"),
+        ({"queue": "nope"}, "queue 'nope' does not exist"),
+        ({"types": ("nonsense",)}, "nonsense"),
     ],
 )
-def test_a_refusal_is_told_in_a_sentence(world: World, message: str, words: str) -> None:
-    world.site.on_submit = lambda job: oar(message, 500 if "queue" in message else 400)
+def test_a_refusal_is_told_in_a_sentence(world: World, more: dict[str, Any], words: str) -> None:
     with pytest.raises(NoResources) as caught:
-        world.reserve()
+        world.reserve(a_request(**more))
     assert exit_code(caught.value) == ExitCode.NO_RESOURCES
     assert words in caught.value.cause
+    assert "{" not in caught.value.cause
     assert world.posts() == 1
     assert world.records.unreleased() == []
 
 
-def test_a_refused_advance_reservation_whose_answer_was_lost(world: World) -> None:
-    world.site.on_submit = lambda job: job.update(state="error", message="Reservation too old")
-    world.proxy.fault("POST .*/jobs", "drop")
-    with pytest.raises(NoResources, match="Reservation too old"):
-        world.reserve(a_request(at=real_time.time() - 1000))
+def test_a_refused_reservation_says_when_it_could_run(world: World) -> None:
+    world.running(a_request(roles=nodes(4)))
+    with world.lab.running(), pytest.raises(NoResources, match=r"could run at 2026-11-24 1\d:") as caught:
+        world.reserve(a_request(run="run-2", at=world.lab.hand.now + 600))
+    assert "(Paris time)" in caught.value.hint
+    assert len(world.live()) == 1
+
+
+def test_a_refused_reservation_whose_answer_was_lost(world: World) -> None:
+    world.lab.faults.lose_answer()
+    with world.lab.running(), pytest.raises(NoResources, match=r"has passed|too old"):
+        world.reserve(a_request(at=world.lab.hand.now - 1000))
     assert world.posts() == 1
+    assert world.records.unreleased() == []
+
+
+def test_an_advance_reservation(world: World) -> None:
+    at = world.lab.hand.now + 1800
+    with world.lab.running():  # the site answers when its scheduler has looked at it
+        reservation = world.reserve(a_request(at=at))
+    assert reservation.job.started_at is None
+    running = world.wait(reservation)
+    assert running.job.started_at is not None
+    assert at <= running.job.started_at <= at + 70
+    assert paris(at) == "2026-11-24 10:30:00"
 
 
 def test_not_allowed_and_an_unknown_site(world: World) -> None:
-    world.proxy.fault("POST .*/jobs", status=403, body="You are not authorized to access this resource")
+    world.lab.faults.answer(403, method="POST", body="You are not authorized to access this resource")
     with pytest.raises(NotAllowed, match="not authorized"):
         world.reserve()
-    world.proxy.fault("POST .*/jobs", status=404, body="Not Found")
     with pytest.raises(InvalidUse, match="has no site"):
+        world.reserve(a_request(site="nope"))
+    assert world.records.unreleased() == []
+
+
+def test_an_api_that_is_down(world: World) -> None:
+    world.lab.down()
+    with pytest.raises(ApiProblem) as caught:
         world.reserve()
+    assert exit_code(caught.value) == ExitCode.FAILED
+    assert world.lab.url in caught.value.what
     assert world.records.unreleased() == []
 
 
-def test_an_advance_reservation_is_asked_for_in_paris_time(world: World) -> None:
-    job = world.reserve(a_request(at=1796025600)).job  # 2026-11-30 08:00:00 UTC
-    assert world.site.jobs[job.id]["asked"]["reservation"] == "2026-11-30 09:00:00"
+def test_a_wait_of_an_hour_costs_few_requests(world: World) -> None:
+    world.running(a_request(roles=nodes(4), walltime=3500))
+    reservation = world.reserve(a_request(run="run-2"))
+    before = world.count("GET", ONE_JOB)
+    running = world.wait(reservation)
+    assert world.count("GET", ONE_JOB) - before <= 20
+    assert running.job.started_at is not None
+    assert world.lab.hand.now - running.job.started_at <= 10
+    assert any("predicted start" in event.detail for event in world.events)
 
 
-def test_a_job_that_ends_before_it_runs(world: World) -> None:
-    reservation = world.reserve()
-    world.site.on_get = lambda job: world.site.end(job, "BESTEFFORT_KILL")
-    with pytest.raises(JobOver, match="besteffort"):
+def test_a_job_that_is_deleted_before_it_runs(world: World) -> None:
+    world.running(a_request(roles=nodes(4)))
+    reservation = world.reserve(a_request(run="run-2"))
+    world.lab.oar.delete(reservation.job.id, "jdoe")
+    with pytest.raises(JobOver, match="jdoe deleted it"):
         world.wait(reservation)
-    assert world.records.unreleased() == []
+    assert len(world.records.unreleased()) == 1
+
+
+def test_the_end_of_the_walltime_is_told(world: World) -> None:
+    reservation = world.running(a_request(walltime=60))
+    world.lab.advance(300)
+    again = r.resume(world.api, reservation.record, world.records, world.deadline())
+    assert again is not None
+    assert again.job.walltime_ended
+    assert "its walltime ended" in world.release(reservation.record.name).outcome
 
 
 def test_a_job_that_vanishes(world: World) -> None:
     reservation = world.reserve()
-    world.site.jobs.clear()
+    world.lab.faults.answer(404, path=ONE_JOB, times=100, body="Couldn't find OAR::Job with 'job_id'=1")
     with pytest.raises(JobOver, match="no longer knows it"):
         world.wait(reservation)
-    again = world.reserve()
-    world.site.jobs.clear()
-    assert "no longer knows" in world.release(again.record.name).outcome
 
 
 def test_waiting_gives_up_at_its_deadline_and_keeps_the_job(world: World) -> None:
-    reservation = world.reserve()
-    world.site.on_get = lambda job: job.update(scheduled_at=int(real_time.time()) + 7200)
+    world.running(a_request(roles=nodes(4)))
+    reservation = world.reserve(a_request(run="run-2"))
     with pytest.raises(DeadlinePassed, match="predicted start") as caught:
         world.wait(reservation, 600)
     assert exit_code(caught.value) == ExitCode.DEADLINE
-    assert len(world.records.unreleased()) == 1
+    assert len(world.records.unreleased()) == 2
 
 
 def test_waiting_survives_an_outage(world: World) -> None:
     reservation = world.reserve()
-    world.proxy.fault("GET .*/jobs/", status=503, times=20)
+    world.lab.faults.answer(503, times=20, path=ONE_JOB)
     assert world.wait(reservation).job.running
     assert any("stays in the queue" in event.detail for event in world.events)
 
 
 def test_a_reservation_that_starts_short(world: World) -> None:
-    reservation = world.reserve(a_request(roles=(RoleNodes("server", 3),)))
-    running = world.wait(reservation)
+    reservation = world.reserve()
+    more = replace(reservation, record=replace(reservation.record, roles=nodes(3)))
+    running = world.wait(more)
     assert any("2 of 3 nodes" in event.detail for event in world.events)
     with pytest.raises(NoResources, match=r"server \(2 of 3\)"):
         r.assign(world.api, running, world.deadline())
 
 
 def test_a_release_that_is_not_confirmed(world: World) -> None:
-    reservation = world.reserve()
-    world.site.on_delete = lambda job: job.update(state="finishing")
+    """The lab's clock stands still, so its scheduler never comes to it."""
+    reservation = world.running()
+    passed = [0.0]
+    clock = Clock(lambda: passed[0], lambda: passed[0], lambda seconds: passed.__setitem__(0, passed[0] + seconds))
     with pytest.raises(TimeOver, match="has not confirmed"):
-        r.release(world.api, reservation.record, world.records, world.deadline(60), world.emit)
+        r.release(world.api, reservation.record, world.records, Deadline.after(60, "x", clock), world.emit)
     assert len(world.records.unreleased()) == 1
-
-
-def test_a_release_of_what_somebody_killed_meanwhile(world: World) -> None:
-    reservation = world.reserve()
-    world.proxy.fault("GET .*/jobs/", "drop")
-
-    def kill_first(job: dict[str, Any]) -> None:
-        pass
-
-    world.site.on_get = kill_first
-    world.site.end(world.site.jobs[reservation.job.id], "FRAG_JOB_REQUEST", "WALLTIME")
-    assert "its walltime ended" in world.release(reservation.record.name).outcome
 
 
 def test_a_release_while_the_api_is_down_keeps_the_record(world: World) -> None:
     reservation = world.reserve()
-    world.proxy.fault("", status=503, times=1000)
+    world.lab.down()
     with pytest.raises(ApiProblem):
         world.release(reservation.record.name)
     assert [record.job for record in world.records.unreleased()] == [reservation.job.id]
+    world.lab.up()
+    assert world.release(reservation.record.name).released
+
+
+def test_a_release_whose_answer_is_lost(world: World) -> None:
+    reservation = world.running()
+    world.lab.faults.lose_answer("DELETE")
+    assert world.release(reservation.record.name).released
+    assert world.live() == []
+
+
+def test_more_walltime(world: World) -> None:
+    reservation = world.running()
+    extended, words = r.extend(world.api, reservation, 1800, world.deadline(), world.emit)
+    assert extended.job.walltime == 5400
+    assert words.startswith("granted: 30 min")
+
+
+def test_more_walltime_while_others_wait_is_pending(world: World) -> None:
+    reservation = world.running(a_request(roles=nodes(4)))
+    world.reserve(a_request(run="run-2", roles=nodes(4)))
+    _, words = r.extend(world.api, reservation, 1800, world.deadline(), world.emit)
+    assert words.startswith("pending")
+    waiting = r.resume(world.api, world.records.unreleased(run="run-2")[0], world.records, world.deadline())
+    assert waiting is not None
+    with pytest.raises(InvalidUse, match="waiting for free nodes"):
+        r.extend(world.api, waiting, 1800, world.deadline(), world.emit)
 
 
 def test_attaching_to_a_foreign_job(world: World) -> None:
-    job = {"uid": 7, "user_uid": USER, "state": "running", "events": [], "walltime": 60, "assigned_nodes": list(NODES)}
-    world.site.jobs[7] = job
-    reservation = r.attach(world.api, "lab", 7, world.records, world.deadline(), run="run-9")
-    assert reservation.nodes == NODES
+    number = world.by_hand()
+    reservation = r.attach(world.api, "lab", number, world.records, world.deadline(), run="run-9")
     assert reservation.record.foreign
+    assert len(world.wait(reservation).nodes) == 1
     assert world.release(reservation.record.name).released
     assert world.live() == []
     with pytest.raises(NoResources, match="is over"):
-        r.attach(world.api, "lab", 7, world.records, world.deadline())
-    world.site.jobs[8] = {**job, "uid": 8, "user_uid": "other", "state": "running"}
-    with pytest.raises(NotAllowed, match="belongs to other"):
-        r.attach(world.api, "lab", 8, world.records, world.deadline())
-    with pytest.raises(InvalidUse, match="no job 9"):
-        r.attach(world.api, "lab", 9, world.records, world.deadline())
+        r.attach(world.api, "lab", number, world.records, world.deadline())
+    with pytest.raises(InvalidUse, match="no job 9999"):
+        r.attach(world.api, "lab", 9999, world.records, world.deadline())
+
+
+def test_another_users_job_is_not_ours_to_take(world: World) -> None:
+    number = world.by_hand()
+    world.lab.write_home(world.lab.home, "asmith", "other")
+    with Api(credentials.load(world.lab.home), clock=world.lab.clock) as other:
+        with pytest.raises(NotAllowed, match="belongs to jdoe"):
+            r.attach(other, "lab", number, world.records, world.deadline())
+        found, _ = inventory.mine(other, world.records, world.deadline())
+        assert found == []
 
 
 def test_mine_asks_the_site_and_not_the_disk(world: World) -> None:
     mine = world.reserve()
-    world.site.jobs[7] = {"uid": 7, "user_uid": USER, "state": "running", "events": [], "walltime": 60}
+    foreign = world.by_hand()
     gone = world.records.known(world.records.ask(a_request(run="run-3"), world.api.uri), 4711)
     found, trouble = inventory.mine(world.api, world.records, world.deadline())
     assert trouble == []
     assert {(one.job.id if one.job else None, one.record.name if one.record else None) for one in found} == {
         (mine.job.id, mine.record.name),
-        (7, None),
+        (foreign, None),
         (None, gone.name),
     }
 
 
 def test_a_dead_site_does_not_spoil_the_status(world: World) -> None:
-    world.site.status = {
-        "vm-1.lab.grid5000.fr": {"hard": "alive", "soft": "free"},
-        "vm-2.lab.grid5000.fr": {"hard": "alive", "soft": "busy"},
-        "vm-3.lab.grid5000.fr": {"hard": "absent", "soft": "free"},
-    }
-    world.proxy.fault("GET /stable/sites/dead/status", status=503, times=1000)
-    live, dead = inventory.status(world.api, world.deadline(), ["lab", "dead"])
-    assert live == inventory.SiteStatus("lab", 3, 1, 1, 1)
-    assert dead.site == "dead"
-    assert "503" in dead.problem
+    world.running(a_request(roles=nodes(1)))
+    world.lab.oar.set_state("vm-4.lab.grid5000.fr", "Absent")
+    live, dead = inventory.status(world.api, world.deadline(), ["lab", "nope"])
+    assert live == inventory.SiteStatus("lab", 4, 2, 1, 1)
+    assert dead.site == "nope"
+    assert dead.problem
 
 
 def test_more_nodes_than_exist(world: World) -> None:
     inventory.check_exists(world.api, a_request(), world.deadline())
-    with pytest.raises(NoResources, match="has 3 nodes for this reservation, and 5 are asked for") as caught:
-        inventory.check_exists(world.api, a_request(roles=(RoleNodes("server", 5),)), world.deadline())
+    inventory.check_exists(world.api, a_request(roles=(RoleNodes("s", 4, cluster="vm"),)), world.deadline())
+    with pytest.raises(NoResources, match="has 4 nodes for this reservation, and 5 are asked for") as caught:
+        inventory.check_exists(world.api, a_request(roles=nodes(5)), world.deadline())
     assert exit_code(caught.value) == ExitCode.NO_RESOURCES
-    with pytest.raises(NoResources, match="no cluster nope"):
-        inventory.check_exists(world.api, a_request(roles=(RoleNodes("s", 1, cluster="nope"),)), world.deadline())
-    with pytest.raises(NoResources):
-        inventory.check_exists(
-            world.api, a_request(roles=(RoleNodes("s", 1, properties="gpu_count > 0"),)), world.deadline()
-        )
-    inventory.check_exists(
-        world.api, a_request(roles=(RoleNodes("s", 3, properties="memnode >= 8192"),)), world.deadline()
-    )
+    for role in (RoleNodes("s", 1, cluster="nope"), RoleNodes("s", 1, properties="gpu_count > 0")):
+        with pytest.raises(NoResources):
+            inventory.check_exists(world.api, a_request(roles=(role,)), world.deadline())
+    by_property = RoleNodes("s", 4, properties="cpuarch = 'x86_64' and memnode > 0")
+    inventory.check_exists(world.api, a_request(roles=(by_property,)), world.deadline())
     with pytest.raises(InvalidUse, match="no site 'nope'"):
         inventory.check_exists(world.api, a_request(site="nope"), world.deadline())
     assert world.posts() == 0
 
 
 def test_the_earliest_start(world: World) -> None:
-    now = int(world.time.clock.wall())
-    job = {"state": "running", "started_at": now - 100, "walltime": 700}
-    waiting = {"state": "waiting", "started_at": 0, "scheduled_at": now + 661, "walltime": 60}
-    world.site.status = {
-        "vm-1.lab.grid5000.fr": {"hard": "alive", "soft": "free", "reservations": []},
-        "vm-2.lab.grid5000.fr": {"hard": "standby", "soft": "busy", "reservations": [job, waiting]},
-        "vm-10.lab.grid5000.fr": {"hard": "absent", "soft": "free", "reservations": []},
-    }
+    running = world.running(a_request(roles=nodes(3)))
+    world.lab.oar.set_state("vm-4.lab.grid5000.fr", "Alive")
 
     def earliest(count: int) -> float | None:
-        request = a_request(roles=(RoleNodes("server", count),))
-        return inventory.earliest(world.api, request, world.deadline())
+        return inventory.earliest(world.api, a_request(roles=nodes(count)), world.deadline())
 
-    assert earliest(1) == pytest.approx(now, abs=2)
-    assert earliest(2) == now + 661 + 60 + 61
-    assert earliest(3) is None
+    assert earliest(1) == pytest.approx(world.lab.hand.now)
+    assert running.job.ends_at is not None
+    expected = earliest(2)
+    assert expected == running.job.ends_at + 61
+    waiting = world.reserve(a_request(run="run-2", roles=nodes(2)))
+    world.lab.advance(70)
+    again = r.resume(world.api, waiting.record, world.records, world.deadline())
+    assert again is not None
+    assert again.job.scheduled_at == expected
+    assert earliest(5) is None
+
+
+def test_roles_of_different_kinds_get_their_own_nodes(world: World) -> None:
+    roles = (RoleNodes("any", 2), RoleNodes("named", 1, nodes=("vm-1",)), RoleNodes("cluster", 1, cluster="vm"))
+    running = world.running(a_request(roles=roles))
+    found = r.assign(world.api, running, world.deadline())
+    assert found["named"] == ("vm-1.lab.grid5000.fr",)
+    assert sorted(len(names) for names in found.values()) == [1, 1, 2]
+    assert len({name for names in found.values() for name in names}) == 4
+
+
+def test_hardware_for_the_run(world: World) -> None:
+    running = world.running()
+    found = inventory.hardware(world.api, running.nodes, world.deadline())
+    assert list(found) == list(running.nodes)
+    assert all(document["architecture"]["nb_cores"] == 2 and "links" not in document for document in found.values())
