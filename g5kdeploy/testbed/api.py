@@ -53,7 +53,8 @@ class Api:
             uri=credentials.uri,
             username=credentials.username if credentials.password else None,
             password=credentials.password,
-            verify_ssl=credentials.verify_ssl,
+            # Over plain HTTP there is no certificate, and the library would warn that it is not verified.
+            verify_ssl=credentials.verify_ssl if credentials.uri.startswith("https:") else True,
             sslcert=credentials.sslcert,
             sslkey=credentials.sslkey,
             ssluser=credentials.ssluser or "",

@@ -107,6 +107,12 @@ class Job:
         return self.state in FINAL
 
     @property
+    def ending(self) -> bool:
+        """Whether it is over, or somebody has asked for its end: no use to anyone any more."""
+        asked = any(event.type == "FRAG_JOB_REQUEST" for event in self.events)
+        return self.over or asked or self.state in ("finishing", "toerror")
+
+    @property
     def running(self) -> bool:
         return self.state == "running"
 

@@ -31,7 +31,7 @@ def release(api: Api, record: Record, records: Records, deadline: Deadline, emit
         for job in jobs:
             if not job.over:
                 _delete(api, job, deadline)
-        outcome = _confirm(api, record, jobs, deadline)
+        outcome = confirm(api, record, jobs, deadline)
         end.text = outcome
         return records.released(record, outcome)
 
@@ -66,7 +66,7 @@ def _delete(api: Api, job: Job, deadline: Deadline) -> None:
         raise
 
 
-def _confirm(api: Api, record: Record, jobs: list[Job], deadline: Deadline) -> str:
+def confirm(api: Api, record: Record, jobs: list[Job], deadline: Deadline) -> str:
     """Wait until all of them are over, and say in words what became of them."""
     if not jobs:
         return "the site knows no job of it" if record.job is None else f"the site no longer knows job {record.job}"

@@ -12,7 +12,7 @@ from g5kdeploy.events.failure import InvalidUse, NoResources, NotAllowed
 from g5kdeploy.testbed import lookup, texts
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.job import Job
-from g5kdeploy.testbed.letting_go import release, unanswered
+from g5kdeploy.testbed.letting_go import confirm, release, unanswered
 from g5kdeploy.testbed.lookup import Reservation
 from g5kdeploy.testbed.problems import ApiProblem, NotThere, Unclear
 from g5kdeploy.testbed.records import Record, Records, RecordState
@@ -64,10 +64,10 @@ def _again(
         if not jobs:
             return None, records.save(replace(record, asked_at=records.clock.wall()))
     for job in jobs:
-        if not job.over:
+        if not job.ending:
             return Reservation(records.known(record, job.id), job), record
-    why = jobs[0].reason() if jobs else "the site no longer knows the job"
-    emit.note("reserve", f"the earlier job {jobs[0].id if jobs else record.job} is over: {why}")
+    why = confirm(api, record, jobs, deadline)
+    emit.note("reserve", f"an earlier reservation of this run is over: {why}")
     records.released(record, why)
     return None, None
 

@@ -20,6 +20,7 @@ from g5kdeploy.testbed.request import told
 _FIRST = (1.0, 1.0, 2.0, 3.0, 5.0)  # an idle site starts a job in 0.6 to 10.6 s
 _FAR = 400.0
 _OVERDUE = 8.0
+_MARGIN = 61.0  # seconds that OAR keeps between two jobs when it predicts, and drops when it comes to it
 _OUTAGE = 30.0
 _BUDGET = 20  # requests in any hour of waiting
 _HOUR = 3600.0
@@ -49,8 +50,11 @@ class Pace:
             self._first.clear()  # nothing will happen before
         if self._first:
             return self._first.popleft()
+        if left is not None and left > _MARGIN + _OVERDUE:
+            # A job that ends at its walltime frees its nodes this much before the site's prediction.
+            return min(left - _MARGIN + 3.0, _FAR)
         if left is not None and left > 0:
-            return min(left + 1.0, _FAR)
+            return min(left + 1.0, _MARGIN / 3)
         spent = len(self._asked)
         if spent >= _BUDGET:
             return _HOUR / _BUDGET

