@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.lab import fetch, inventory, kaenv, reference
 from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.deployments import Deployer, Deployments
 from g5kdeploy.lab.environments import NAMES
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
-from g5kdeploy.lab.oar import Hooks, Job, Oar
+from g5kdeploy.lab.oar import Hooks, Job, Oar, Resource, Scheduler
 from g5kdeploy.lab.reference import NodeHardware, Reference
 from g5kdeploy.lab.services import SiteServices
 from g5kdeploy.lab.settings import Places, Settings
 from g5kdeploy.lab.site import disk, home, images, jobs, names
 from g5kdeploy.lab.site.site import Site
+from g5kdeploy.lab.unmanned import Unmanned
+
+DOWNLOAD_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Composed:
 
 def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) -> Composed:
     """Everything behind the API of a lab; nothing of it is started yet."""
-    data = _reference(settings)
+    data = data_of(settings)
     found = inventory.resources(data, names.SITE, names.NETWORK)
     kavlan = _kavlan(places, site)
     oar = Oar(
@@ -51,8 +55,8 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
     secret = home.password(site.folder / "password")
     services = SiteServices(
         reference=data,
-        oars={names.SITE: oar},
-        accounts=Accounts({settings.user: secret}),
+        oars={names.SITE: oar, **others(data)},
+        accounts=Accounts({settings.user: secret}, sites=tuple(_holders_of_nodes(data))),
         deployments=deployments,
         environments=environments,
         kavlans={names.SITE: kavlan},
@@ -61,9 +65,29 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
     return Composed(services, oar)
 
 
-def _reference(settings: Settings) -> Reference:
+def data_of(settings: Settings) -> Reference:
+    """The reference data of the lab's own site, beside the real one that the settings name."""
     hardware = NodeHardware(cores=settings.cpus, memory=settings.memory * 2**20, disk=disk.SIZE)
-    return reference.lab_site(settings.nodes, hardware, names.NETWORK)
+    own = reference.lab_site(settings.nodes, hardware, names.NETWORK)
+    if not settings.reference:
+        return own
+    deadline = Deadline.after(DOWNLOAD_SECONDS, f"the reference data {settings.reference}")
+    return reference.beside(own, reference.load_any(settings.reference, deadline))
+
+
+def others(data: Reference) -> dict[str, Scheduler]:
+    """Schedulers for the sites that the lab only knows from reference data."""
+
+    def resources_of(site: str) -> Callable[[], list[Resource]]:
+        return lambda: inventory.resources(data, site, names.NETWORK)
+
+    return {site: Unmanned(resources_of(site)) for site in data.sites() if site != names.SITE}
+
+
+def _holders_of_nodes(data: Reference) -> set[str]:
+    """The sites of groups that the reference data gives access to nodes."""
+    nodesets = data.document("accesses/nodesets") or {}
+    return {site for priorities in nodesets.values() for holders in priorities.values() for site in holders["sites"]}
 
 
 def _registered() -> list[dict[str, Any]]:

@@ -10,9 +10,23 @@ from typing import Any
 
 import pytest
 
+from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab import compose
+from g5kdeploy.lab.api import Server
 from g5kdeploy.lab.inventory import resources
-from g5kdeploy.lab.reference import Commit, NodeHardware, Reference, SiteNetwork, big_world, lab_site, load
+from g5kdeploy.lab.oar import Query, Refused
+from g5kdeploy.lab.reference import (
+    Commit,
+    NodeHardware,
+    Reference,
+    SiteNetwork,
+    beside,
+    big_world,
+    lab_site,
+    load,
+    load_any,
+)
 from g5kdeploy.lab.reference.tree import (
     BeforeHistory,
     NoSuchBranch,
@@ -25,6 +39,7 @@ from g5kdeploy.lab.reference.tree import (
     find,
     put,
 )
+from g5kdeploy.lab.settings import Settings
 
 
 def tree(**documents: Any) -> dict[str, Any]:
@@ -187,6 +202,46 @@ def test_archives_and_folders_are_read_alike(tmp_path: Path) -> None:
     unpacked = load(tmp_path / "repository", now=1000)
     assert packed.latest.oid == unpacked.latest.oid
     assert [node["uid"] for node in packed.nodes("x")] == ["c-1"]
+
+
+def test_real_data_beside_the_labs_own_site() -> None:
+    both = beside(lab_site(2), big_world(40, 3))
+    assert set(both.sites()) == {"lab", "site1", "site2", "site3"}
+    assert sum(len(both.nodes(site)) for site in both.sites()) == 42
+    assert "vm" in both.document("accesses/nodesets")
+
+
+def test_sites_of_reference_data_alone_are_free_and_take_nothing() -> None:
+    both = beside(lab_site(2), big_world(40, 3))
+    schedulers = compose.others(both)
+    assert set(schedulers) == {"site1", "site2", "site3"}
+    site = schedulers["site1"]
+    nodes = {one.address for one in site.resources() if one.type == "default"}
+    assert len(nodes) == len(both.nodes("site1")) and site.current() == () and site.jobs(Query()).total == 0
+    with pytest.raises(Refused, match="boots none of them"):
+        site.submit("jdoe", {"script": "sleep 1"})
+
+
+def test_the_settings_name_the_data(tmp_path: Path) -> None:
+    documents = {"sites/x/x": {"uid": "x"}, "sites/x/clusters/c/c": {"uid": "c"}}
+    made = archive(tmp_path, "data.tar", documents)
+    assert set(compose.data_of(Settings(reference=str(made))).sites()) == {"lab", "x"}
+    assert compose.data_of(Settings(nodes=3)).sites() == ["lab"]
+
+
+def test_an_archive_behind_a_url(tmp_path: Path) -> None:
+    made = archive(tmp_path, "data.tar.xz", {"sites/x/x": {"uid": "x"}})
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        known = environ["PATH_INFO"] == "/data.tar.xz"
+        start_response("200 OK" if known else "404 Not Found", [("Content-Type", "application/octet-stream")])
+        return [made.read_bytes()] if known else [b"nothing here"]
+
+    deadline = Deadline.after(60, "the reference data")
+    with Server(app) as server:
+        assert load_any(f"{server.url}/data.tar.xz", deadline).sites() == ["x"]
+        with pytest.raises(Problem, match="404"):
+            load_any(f"{server.url}/other.tar.xz", deadline)
 
 
 def test_an_archive_without_reference_data_is_a_problem(tmp_path: Path) -> None:

@@ -4,15 +4,57 @@ from __future__ import annotations
 
 import json
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab.reference.tree import Blob, Reference, Tree, commit, put
 
 ROOT = "data/grid5000/"
+
+
+def load_any(source: str, deadline: Deadline) -> Reference:
+    """The reference data behind a path or an http(s) URL; raises `Problem`, and `DeadlinePassed` for a slow one."""
+    if not source.startswith(("http://", "https://")):
+        return load(Path(source))
+    with tempfile.TemporaryDirectory(prefix="g5kdeploy-reference-") as folder:
+        name = source.rstrip("/").rsplit("/", 1)[-1] or "reference"
+        file = Path(folder) / name
+        _download(source, file, deadline)
+        return load(file)
+
+
+def _download(url: str, to: Path, deadline: Deadline) -> None:
+    import requests
+
+    try:
+        with requests.get(url, stream=True, timeout=min(60.0, deadline.remaining())) as answer, to.open("wb") as file:
+            answer.raise_for_status()
+            for piece in answer.iter_content(2**16):
+                deadline.check(f"{file.tell()} bytes of {url} had come")
+                file.write(piece)
+    except requests.exceptions.RequestException as error:
+        raise Problem(f"{url} cannot be read as reference data", cause=str(error)) from error
+
+
+def beside(own: Reference, other: Reference) -> Reference:
+    """Both references as one: the sites of `other`, and those of `own`, which count where both have the same."""
+    theirs, ours = other.latest.tree, own.latest.tree
+    tree = {**theirs, **ours}
+    for name in ("sites", "network_equipments"):
+        tree[name] = {**theirs.get(name, {}), **ours.get(name, {})}
+    nodesets: dict[str, Any] = {}
+    for one in (theirs, ours):
+        found = one.get("accesses", {}).get("nodesets.json")
+        nodesets |= found.document if found else {}
+    tree["accesses"] = {**theirs.get("accesses", {}), "nodesets.json": Blob(nodesets)}
+    message = f"{other.latest.message}, {own.latest.message}"
+    moment = max(own.latest.time, other.latest.time)
+    return Reference({"master": [commit(tree, moment, message)]}, moment)
 
 
 def load(source: Path, now: float | None = None) -> Reference:
