@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes as ct
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,7 +114,7 @@ def _literal(name: str, value: int | str) -> str:
 @contextmanager
 def _captured() -> Iterator[Any]:
     """What the compiler says on the process's own descriptors 1 and 2; a function that returns it."""
-    with tempfile.TemporaryFile() as kept:
+    with open(os.memfd_create("said"), "w+b") as kept:  # noqa: PTH123 - a descriptor, no path
         before = [os.dup(1), os.dup(2)]
         os.dup2(kept.fileno(), 1)
         os.dup2(kept.fileno(), 2)
