@@ -1,1 +1,7 @@
-"""A test script in the NixOS test driver's words, on local machines or on any set of nodes."""
+"""The NixOS test driver's names and meanings over SSH: one test script, on local machines and on deployed nodes."""
+
+from g5kdeploy.vmtest.local import run_local
+from g5kdeploy.vmtest.on_nodes import run_on_nodes
+from g5kdeploy.vmtest.verdict import Kind, Part, ScriptFailed, Verdict
+
+__all__ = ["Kind", "Part", "ScriptFailed", "Verdict", "run_local", "run_on_nodes"]
