@@ -114,7 +114,7 @@ def _once(
     if ended == "canceled":
         raise Failure(f"deployment {uid} was cancelled", cause="by its owner or by the site")
     results = document.get("result") or {}
-    if ended == "error" and not results:
+    if ended == "error" and not any(_final(result) for result in results.values()):
         said = clean(str(document.get("output") or "the site gives no reason"))
         raise Failure(f"deployment {uid} of {environment} failed", cause=said)
     return uid, {node: dict(result) for node, result in results.items() if isinstance(result, Mapping)}

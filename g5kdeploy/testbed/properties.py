@@ -90,4 +90,5 @@ def matching(condition: str, documents: Mapping[str, Mapping[str, Any]]) -> froz
 
 
 def _only_reading(action: int, *_: object) -> int:
-    return sqlite3.SQLITE_OK if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ) else sqlite3.SQLITE_DENY
+    reading = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION)  # LIKE is a function
+    return sqlite3.SQLITE_OK if action in reading else sqlite3.SQLITE_DENY

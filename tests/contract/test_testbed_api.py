@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from g5kdeploy.base.clock import Clock
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.events.event import Emitter, Event
@@ -15,25 +16,22 @@ from g5kdeploy.events.failure import ExitCode, NotAllowed, exit_code
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.credentials import Credentials
 from g5kdeploy.testbed.problems import ApiProblem, NotThere, Unclear
+from tests.contract.scripted import TUESDAY, USERS, Lab
 from tests.support.faulty import FaultyProxy, proxied
-from tests.support.scripted_site import PASSWORD, USER, ScriptedSite, served
-from tests.support.virtual import VirtualTime
+
+USER, PASSWORD = "jdoe", USERS["jdoe"]
 
 
 @pytest.fixture
-def site() -> ScriptedSite:
-    return ScriptedSite()
-
-
-@pytest.fixture
-def proxy(site: ScriptedSite) -> Iterator[FaultyProxy]:
-    with served(site) as url, proxied(url) as proxy:
+def proxy(lab: Lab) -> Iterator[FaultyProxy]:
+    with proxied(lab.url.removesuffix("/stable")) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def time() -> VirtualTime:
-    return VirtualTime()
+def clock(lab: Lab) -> Clock:
+    """Sleeping turns the lab's clock: no test depends on how fast the machine is."""
+    return lab.clock
 
 
 @pytest.fixture
@@ -47,14 +45,14 @@ def credentials(proxy: FaultyProxy) -> Credentials:
 
 
 @pytest.fixture
-def api(credentials: Credentials, time: VirtualTime, events: list[Event]) -> Iterator[Api]:
-    with Api(credentials, Emitter(sinks=[events.append]), clock=time.clock) as api:
+def api(credentials: Credentials, clock: Clock, events: list[Event]) -> Iterator[Api]:
+    with Api(credentials, Emitter(sinks=[events.append]), clock=clock) as api:
         yield api
 
 
 @pytest.fixture
-def deadline(time: VirtualTime) -> Deadline:
-    return Deadline.after(3600, "the API", time.clock)
+def deadline(clock: Clock) -> Deadline:
+    return Deadline.after(3600, "the API", clock)
 
 
 def test_a_document_and_a_collection(api: Api, deadline: Deadline) -> None:
@@ -62,9 +60,13 @@ def test_a_document_and_a_collection(api: Api, deadline: Deadline) -> None:
     assert api.sites(deadline) == ["lab"]
 
 
-def test_all_pages_are_fetched(api: Api, deadline: Deadline, site: ScriptedSite, proxy: FaultyProxy) -> None:
-    site.jobs = {n: {"uid": n, "user_uid": USER, "state": "error"} for n in range(1201)}
-    assert len(api.items("/sites/lab/jobs", deadline)) == 1201
+def test_all_pages_are_fetched(
+    api: Api, deadline: Deadline, lab: Lab, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(5):
+        lab.oar.submit(USER, {"command": "sleep 1"})
+    monkeypatch.setattr("g5kdeploy.testbed.api._PAGE", 2)
+    assert [item["uid"] for item in api.items("/sites/lab/jobs", deadline)] == [5, 4, 3, 2, 1]
     assert proxy.count("GET .*/jobs") == 3
 
 
@@ -89,36 +91,34 @@ def test_a_passing_trouble_is_asked_again(
 
 
 @pytest.mark.parametrize("status", [500, 502, 503])
-def test_a_lasting_trouble_is_told(
-    api: Api, deadline: Deadline, proxy: FaultyProxy, time: VirtualTime, status: int
-) -> None:
+def test_a_lasting_trouble_is_told(api: Api, deadline: Deadline, proxy: FaultyProxy, clock: Clock, status: int) -> None:
     proxy.fault("GET", status=status, times=10_000)
     with pytest.raises(ApiProblem) as caught:
         api.sites(deadline)
     assert exit_code(caught.value) == ExitCode.FAILED
     assert str(status) in caught.value.what
     assert proxy.url in caught.value.what
-    assert time.slept < 25
+    assert clock.wall() - TUESDAY < 25
 
 
-def test_retry_after_is_obeyed(api: Api, deadline: Deadline, proxy: FaultyProxy, time: VirtualTime) -> None:
+def test_retry_after_is_obeyed(api: Api, deadline: Deadline, proxy: FaultyProxy, clock: Clock) -> None:
     proxy.fault("GET", status=503, headers={"Content-Type": "text/plain", "Retry-After": "120"})
     assert api.sites(deadline) == ["lab"]
-    assert 120 <= time.slept < 125
+    assert 120 <= clock.wall() - TUESDAY < 125
 
 
-def test_retry_after_does_not_outlast_the_deadline(api: Api, proxy: FaultyProxy, time: VirtualTime) -> None:
+def test_retry_after_does_not_outlast_the_deadline(api: Api, proxy: FaultyProxy, clock: Clock) -> None:
     proxy.fault("GET", status=503, headers={"Content-Type": "text/plain", "Retry-After": "9999"})
     with pytest.raises(ApiProblem, match="503"):
-        api.sites(Deadline.after(60, "the sites", time.clock))
-    assert time.slept == 0
+        api.sites(Deadline.after(60, "the sites", clock))
+    assert clock.wall() - TUESDAY == 0
 
 
-def test_an_api_that_is_down(time: VirtualTime, deadline: Deadline) -> None:
+def test_an_api_that_is_down(clock: Clock, deadline: Deadline) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/stable"
-        with Api(Credentials(url, USER, PASSWORD), clock=time.clock) as api:
+        with Api(Credentials(url, USER, PASSWORD), clock=clock) as api:
             for call in (lambda: api.sites(deadline), lambda: api.post("/sites/lab/jobs", {}, deadline)):
                 with pytest.raises(ApiProblem) as caught:
                     call()
@@ -128,18 +128,18 @@ def test_an_api_that_is_down(time: VirtualTime, deadline: Deadline) -> None:
                 assert "refused" in caught.value.cause
 
 
-def test_an_unknown_host(time: VirtualTime, deadline: Deadline) -> None:
+def test_an_unknown_host(clock: Clock, deadline: Deadline) -> None:
     with (
-        Api(Credentials("http://api.invalid/stable", USER, PASSWORD), clock=time.clock) as api,
+        Api(Credentials("http://api.invalid/stable", USER, PASSWORD), clock=clock) as api,
         pytest.raises(ApiProblem, match=r"api\.invalid") as caught,
     ):
         api.sites(deadline)
     assert not caught.value.sent
 
 
-def test_a_slow_api(credentials: Credentials, time: VirtualTime, deadline: Deadline, proxy: FaultyProxy) -> None:
+def test_a_slow_api(credentials: Credentials, clock: Clock, deadline: Deadline, proxy: FaultyProxy) -> None:
     proxy.fault("GET", "hang", times=10_000)
-    with Api(replace(credentials, timeout=0.2), clock=time.clock) as api, pytest.raises(ApiProblem) as caught:
+    with Api(replace(credentials, timeout=0.2), clock=clock) as api, pytest.raises(ApiProblem) as caught:
         api.sites(deadline)
     assert "in time" in caught.value.what
 
@@ -216,10 +216,11 @@ def test_text_that_is_labelled_json_is_understood_for_walltime_changes(
 
 
 def test_a_delete_is_repeated_and_its_empty_answer_accepted(
-    api: Api, deadline: Deadline, site: ScriptedSite, proxy: FaultyProxy
+    api: Api, deadline: Deadline, lab: Lab, proxy: FaultyProxy
 ) -> None:
-    site.jobs[7] = {"uid": 7, "state": "running", "events": []}
+    number = lab.oar.submit(USER, {"command": "sleep 1"}).id
     proxy.fault("DELETE", status=502)
-    api.delete("/sites/lab/jobs/7", deadline)
+    api.delete(f"/sites/lab/jobs/{number}", deadline)
     assert proxy.count("DELETE") == 2
-    assert site.jobs[7]["state"] == "error"
+    lab.advance(10)
+    assert lab.oar.current() == ()
