@@ -1,7 +1,8 @@
 """Asking apt for the packages of systems: the only step of a nixpkgs-free build that touches the network.
 
-apt does what it is good at (closure, signatures of the archive) in a root of its own, so that the machine's package state
-neither matters nor changes. The lock names no host: a .deb is known by its SHA-256, and any mirror that has it will do.
+apt does what it is good at (closure, signatures of the archive) in a root of its own, so that the machine's package
+state neither matters nor changes. The lock names no host: a .deb is known by its SHA-256, and any mirror that has it
+will do.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from g5kdeploy.base.process import CommandFailed, run
 FRESH = 24 * 3600.0  # seconds for which the archive's index is taken as it is
 _HINT = "is the machine's apt able to reach its mirrors? try: apt-get update"
 
+Lock = dict[str, Any]
+"""`{packages: {name: {version, sha256, size, file}}, roles: {name: {kernel, packages}}}`."""
+
 
 class Apt:
     """An apt of our own in `folder`: index, downloaded .debs, locks."""
@@ -31,26 +35,31 @@ class Apt:
         self.debs = folder / "debs"
 
     def lock(self, plan: Mapping[str, Any], deadline: Deadline) -> Path:
-        """The lock file for a plan, its .debs all there: `{packages: {name: {version, sha256, size, file}}, roles}`.
+        """The lock file for a plan (`nix/debian/plan.nix` evaluated), all of its .debs there.
 
-        `plan` is `{scriptsOnly: [...], roles: {name: {packages: [...], kernel, without: [...]}}}`. The same plan gives
-        the same lock until the cache is deleted; nothing is asked of the network then.
+        The same plan gives the same lock until the cache is deleted; nothing is asked of the network then.
         """
         asked = {
-            "scriptsOnly": plan["scriptsOnly"],
-            "roles": {
-                name: {"packages": role["packages"], "kernel": role["kernel"], "without": role.get("without", [])}
-                for name, role in plan["roles"].items()
-            },
+            "dropped": [plan["scriptsOnly"], plan["webOnly"]],
+            "roles": {n: {k: r[k] for k in ("packages", "kernel", "without")} for n, r in plan["roles"].items()},
         }
         key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:24]
         path = self.folder / "locks" / f"{key}.json"
         with files.lock(self.folder / "lock", "the package cache", wait=deadline.remaining()):
-            lock = files.read_json(path) if path.exists() else self._resolve(asked, deadline)
+            if path.exists() and self._complete(files.read_json(path), deadline):
+                return path
+            lock = self._resolve(plan, deadline)
             self._download(lock["packages"], deadline)
-            if not path.exists():
-                files.write_json(path, lock)
+            files.write_json(path, lock)
         return path
+
+    def _complete(self, lock: Lock, deadline: Deadline) -> bool:
+        """Are all .debs of a lock here, or can they still be had? Mirrors forget old versions."""
+        try:
+            self._download(lock["packages"], deadline)
+        except CommandFailed:
+            return False
+        return True
 
     def _options(self) -> list[str]:
         return [
@@ -84,9 +93,9 @@ class Apt:
                     hint="write { debian = ...; nixpkgs = ...; } where the names differ",
                 ) from error
             raise
-        return sorted(set(re.findall(r"^Inst (\S+) \((\S+) ", said, re.MULTILINE)))
+        return installed(said)
 
-    def _resolve(self, plan: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
+    def _resolve(self, plan: Mapping[str, Any], deadline: Deadline) -> Lock:
         self._update(deadline)
         packages: dict[str, dict[str, Any]] = {}
         roles: dict[str, Any] = {}
@@ -96,8 +105,7 @@ class Apt:
             asked = tuple(sorted(named))
             if asked not in closures:
                 closures[asked] = self._closure(asked, deadline)
-            dropped = set(plan["scriptsOnly"]) - named | {"usr-is-merged"} | set(role["without"])
-            kept = [pair for pair in closures[asked] if pair[0] not in dropped]
+            kept = reduced(closures[asked], named, {*plan["scriptsOnly"], *role["without"]}, plan["webOnly"])
             # The kernel alone: its dependencies are initramfs tools, no use to a system without maintainer scripts
             images = [pair for pair in self._closure([role["kernel"]], deadline) if _is_kernel(pair[0])]
             if not images:
@@ -106,16 +114,13 @@ class Apt:
             for package, version in [*kept, images[0]]:
                 packages[package] = {"version": version}
         exact = [f"{package}={info['version']}" for package, info in packages.items()]
-        for stanza in self._apt("apt-cache", "show", *exact, deadline=deadline).strip().split("\n\n"):
-            field = dict(re.findall(r"^(\S+): (.*)$", stanza, re.MULTILINE))
-            info = packages.get(field.get("Package", ""))
-            if info is not None and info["version"] == field["Version"]:
-                file = field["Filename"].rsplit("/", 1)[-1]
-                info.update(sha256=field["SHA256"], size=int(field["Size"]), file=file)
+        described = describe(self._apt("apt-cache", "show", *exact, deadline=deadline))
+        for package, info in packages.items():
+            info.update(described[package, info["version"]])
         return {"packages": packages, "roles": roles}
 
     def _download(self, packages: Mapping[str, Mapping[str, Any]], deadline: Deadline) -> None:
-        missing = [n for n, info in packages.items() if not (self.debs / info["file"]).exists()]
+        missing = [n for n, info in packages.items() if not _is_there(self.debs / info["file"], info["size"])]
         if not missing:
             return
         self._update(deadline)
@@ -130,5 +135,41 @@ class Apt:
             fetched[(name, file.rsplit("_", 1)[-1])].replace(self.debs / file)
 
 
+def installed(simulation: str) -> list[tuple[str, str]]:
+    """Name and version of what `apt-get install -s` would install."""
+    return sorted(set(re.findall(r"^Inst (\S+) \((\S+) ", simulation, re.MULTILINE)))
+
+
+def reduced(
+    packages: Iterable[tuple[str, str]], named: set[str], dropped: set[str], prefixes: Iterable[str]
+) -> list[tuple[str, str]]:
+    """A closure less what is dropped by name or by prefix, unless it was asked for by name."""
+    begin = tuple(prefixes)
+    return [
+        (name, version)
+        for name, version in packages
+        if name != "usr-is-merged" and (name in named or not (name in dropped or name.startswith(begin)))
+    ]
+
+
+def describe(shown: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """What `apt-cache show` says of packages, by name and version: sha256, size in bytes, file name."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for stanza in shown.strip().split("\n\n"):
+        field = dict(re.findall(r"^(\S+): (.*)$", stanza, re.MULTILINE))
+        if "SHA256" in field:
+            file = field["Filename"].rsplit("/", 1)[-1]
+            found[field["Package"], field["Version"]] = {
+                "sha256": field["SHA256"],
+                "size": int(field["Size"]),
+                "file": file,
+            }
+    return found
+
+
 def _is_kernel(package: str) -> bool:
     return re.match(r"linux-image-.*\d", package) is not None
+
+
+def _is_there(path: Path, size: int) -> bool:
+    return path.exists() and path.stat().st_size == size

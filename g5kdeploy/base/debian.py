@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,11 @@ build-users-group =
 filter-syscalls = false
 warn-dirty = false
 """
-"""Nix as an ordinary program: no sandbox (the building machine's tools are used), no cache that might not be reachable."""
+"""Nix as an ordinary program: no sandbox (the building machine's tools serve), no cache that might be unreachable."""
+
+
+class NoSuchRole(Problem):
+    """What was asked for is not in the roles file."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +111,12 @@ def hashed(value: Any) -> str:
 
 
 def programs() -> Path:
-    """The folder of compiled BPF programs with their YAML; compiled now when this is a checkout that was not."""
-    folder = data("bpf") / "build"
-    if not any(folder.glob("*.bpf.o")):
-        if not (data("bpf") / "Makefile").exists():
-            raise Problem("the BPF programs are not compiled", hint="make -C bpf")
-        run(["make", "-C", data("bpf")], Deadline.after(300, "the compiler of the BPF programs"), hint="scripts/setup")
+    """The folder of compiled BPF programs with their YAML; in a checkout, compiled now what changed since."""
+    sources = data("bpf")
+    folder = sources / "build"
+    if sources.parent.name != "_data" or not any(folder.glob("*.bpf.o")):
+        with files.lock(folders.cache() / "bpf.lock", "the compiler of the BPF programs", wait=300):
+            run(["make", "-C", sources], Deadline.after(300, "the compiler of the BPF programs"), hint="scripts/setup")
     return folder
 
 
@@ -124,36 +128,38 @@ def systems(
     wanted = list(names) if names is not None else list(known["roles"])
     unknown = [name for name in wanted if name not in known["roles"]]
     if unknown:
-        raise Problem(
+        raise NoSuchRole(
             f"{roles} has no role {', '.join(unknown)}", cause=f"it has: {', '.join(known['roles']) or 'none'}"
         )
     apt = Apt(folders.cache() / "debian")
     lock = apt.lock(known, deadline)
-    out = _build(roles, lock, apt.debs, wanted, attribute, deadline)
+    ours: dict[str, str | Path] = {"bpf": programs(), "exporter": Path(__file__).resolve().parents[1] / "exporter"}
+    out = _build(roles, lock, apt.debs, wanted, attribute, deadline, ours)
     return {name: _system(name, out[name], known["roles"][name]) for name in wanted}, lock
 
 
 def _build(
-    roles: Path, lock: Path, debs: Path, names: Sequence[str], attribute: str, deadline: Deadline
+    roles: Path,
+    lock: Path,
+    debs: Path,
+    names: Sequence[str],
+    attribute: str,
+    deadline: Deadline,
+    ours: Mapping[str, str | Path] | None = None,
 ) -> dict[str, str]:
+    """Store paths of `attribute`'s members. `ours`: where the project's own parts are, for systems with an exporter."""
     expression = data("nix") / "debian" / "debian.nix"
     links = folders.cache() / "roots"
     links.mkdir(parents=True, exist_ok=True)
     link = links / f"{hashlib.sha256(f'{roles.absolute()}-{attribute}'.encode()).hexdigest()[:16]}"
-    given = {
-        "roles": roles.absolute(),
-        "lock": lock,
-        "debs": debs,
-        "bpf": programs(),
-        "exporter": Path(__file__).resolve().parents[1] / "exporter",
-    }
+    given = {"roles": roles.absolute(), "lock": lock, "debs": debs, **(ours or {})}
     words: list[str | Path] = ["nix-build", expression, "--out-link", link, "--cores", "0"]
     words += ["--max-jobs", str(os.cpu_count() or 1)]
     for name, value in given.items():
         words += ["--argstr", name, str(value)]
     for name in names:
         words += ["-A", f"{attribute}.{name}"]
-    said = nix(words, deadline, hint="the end of the build's log stands above").stdout.split()
+    said = nix(words, deadline, hint="nix log PATH shows the whole log of what failed").stdout.split()
     if len(said) != len(names):
         raise Problem("nix-build did not say what it built", cause=" ".join(said) or "it said nothing")
     return dict(zip(names, said, strict=True))
@@ -168,7 +174,7 @@ def _system(name: str, out: str, role: dict[str, Any]) -> System:
 
 
 def environment(name: str, deadline: Deadline) -> Environment:
-    """One of the lab's base environments (`standard`, `debian12-min`, `debian12-std`), built when it is not there yet."""
+    """One of the lab's base environments (`standard`, `debian12-min`, `debian12-std`), built when it is not there."""
     roles = data("nix") / "debian" / "environments.nix"
     record = folders.cache() / "environments" / f"{name}.json"
     key = digest([data("nix") / "debian"])
@@ -178,7 +184,7 @@ def environment(name: str, deadline: Deadline) -> Environment:
             return _environment(name, kept)
     known = plan(roles, deadline)
     if name not in known["roles"]:
-        raise Problem(f"the lab has no environment {name}", cause=f"it has: {', '.join(sorted(known['roles']))}")
+        raise NoSuchRole(f"the lab has no environment {name}", cause=f"it has: {', '.join(sorted(known['roles']))}")
     apt = Apt(folders.cache() / "debian")
     lock = apt.lock(known, deadline)
     out = _build(roles, lock, apt.debs, [name], "images", deadline)[name]

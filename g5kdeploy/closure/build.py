@@ -10,6 +10,7 @@ from typing import Any
 from g5kdeploy.base import debian, files, folders
 from g5kdeploy.base.data import data
 from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.process import CommandFailed
 from g5kdeploy.base.text import human_bytes
 from g5kdeploy.closure.manifest import Manifest, PathInfo, RoleClosure
 from g5kdeploy.events.event import Emitter, State
@@ -41,12 +42,25 @@ def build(
                 emit.emit("", f"build {name}", State.SKIPPED, f"unchanged: {Path(role.toplevel).name}", 0.0)
             return manifest
     with emit.step(f"build {', '.join(roles) if roles else 'all roles'}") as step:
-        systems, lock = debian.systems(description, deadline, roles)
+        systems, lock = _systems(description, roles, deadline)
         manifest = _manifest(systems, lock, flavour, key, deadline)
         sizes = (f"{name} {human_bytes(manifest.size(name))}" for name in manifest.roles)
         step.text = f"{len(manifest.paths)} paths: {', '.join(sizes)}"
     manifest.save(kept)
     return manifest
+
+
+def _systems(
+    description: Path, roles: Sequence[str] | None, deadline: Deadline
+) -> tuple[dict[str, debian.System], Path]:
+    try:
+        return debian.systems(description, deadline, roles)
+    except debian.NoSuchRole as error:
+        raise InvalidUse(error.what, cause=error.cause, hint=error.hint) from error
+    except CommandFailed as error:
+        if error.done.argv[0] != "nix-build" or error.done.returncode == 127:
+            raise
+        raise BuildFailed(f"{description} could not be built", cause=error.cause, hint=error.hint) from error
 
 
 def inputs(composition: Path, flavour: str, roles: Sequence[str] | None = None) -> str:

@@ -14,6 +14,8 @@
   scriptsOnly = [
     "adduser" "debconf" "dpkg" "init-system-helpers" "libdebconfclient0" "perl-base" "ucf" "usr-is-merged" "sensible-utils"
   ];
+  # What a web interface shows; 300 MB beside Prometheus, and nobody looks there. A role that names one gets it.
+  webOnly = [ "libjs-" "fonts-" ];
   # What the exporter of BPF programs needs beside its own files.
   exporter = [ "python3-yaml" "python3-prometheus-client" "libbpf1" ];
   kernel = "linux-image-cloud-amd64";

@@ -14,7 +14,7 @@ let
   lines = f: l: builtins.concatStringsSep "\n" (map f l);
   attrLines = f: s: lines (n: f n s.${n}) (builtins.attrNames s);
   optional = condition: list: if condition then list else [ ];
-  # Tools of the building machine: sh, coreutils, tar, xz, gzip, cpio, dpkg-deb. They shape no output beyond its content.
+  # Tools of the building machine: sh, coreutils, tar, xz, gzip, zstd, cpio, dpkg-deb. They shape no output beyond its content.
   mk = name: attrs: script: derivation ({
     inherit name system;
     builder = "/bin/sh";
@@ -31,7 +31,8 @@ let
     mkdir $out; cd $out
     dpkg-deb --fsys-tarfile ${deb n} | tar -x --no-same-owner --no-same-permissions \
       --exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' --exclude='./usr/share/info/*' --exclude='./usr/share/locale/*' \
-      --exclude='./usr/share/lintian/*' --exclude='./usr/share/bug/*' --exclude='./etc/init.d/*' --exclude='./var/log/journal'
+      --exclude='./usr/share/lintian/*' --exclude='./usr/share/bug/*' --exclude='./etc/init.d/*' --exclude='./var/log/journal' \
+      --exclude='./usr/lib/udev/hwdb.d/*' --exclude='./lib/udev/hwdb.d/*' # sources of a database that a postinst would make
     # Debian 12 still ships /bin, /sbin, /lib and /lib64; the system is merged, so the files move once, here
     for d in bin sbin lib lib64; do
       if [ -d $d ] && [ ! -L $d ]; then mkdir -p usr/$d; cp -a $d/. usr/$d/; rm -r $d; fi
@@ -49,9 +50,11 @@ let
 
   # ---- kernel and stage 1 ---------------------------------------------------------------------------------------------
   # depmod is what the kernel's maintainer script would run. It is Debian's own, run by Debian's own loader: no host tool.
+  # Modules are compressed, as libkmod reads them: every node hashes and writes what it pulls, and this is half of it.
   kernelOf = n: unpack n ''
     mv boot/vmlinuz-* bzImage; cp boot/config-* config; rm -r boot
     ls usr/lib/modules > release
+    find usr/lib/modules -name '*.ko' -print0 | xargs -0 -n 64 -P 4 zstd -q --rm -6
     ${packages.libc6}/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 --argv0 depmod --library-path ${libs} \
       ${packages.kmod}/usr/bin/kmod -b usr "$(cat release)"
   '';
@@ -61,12 +64,13 @@ let
   stage1Modules = "virtio_pci virtio_blk virtio_scsi sd_mod ahci nvme crc32c_generic ext4 squashfs loop 9pnet_virtio 9p virtiofs overlay";
   initrdOf = kernel: mk "initrd" { stage1 = ./stage1.sh; } ''
     mkdir -p r/bin r/proc r/sys r/dev $out; cp ${busybox}/bin/busybox r/bin/; cp $stage1 r/init; chmod +x r/init
-    cd ${kernel}/usr/lib/modules/*; v=$(basename $PWD); m=$OLDPWD/r/lib/modules/$v; mkdir -p $m; cp modules.dep modules.alias modules.symbols $m/
+    cd ${kernel}/usr/lib/modules/*; v=$(basename $PWD); m=$OLDPWD/r/lib/modules/$v; mkdir -p $m; cp modules.alias modules.symbols $m/
     for n in ${stage1Modules}; do
-      l=$(grep -E "/$n\.ko:" modules.dep || true); [ -n "$l" ] || continue
+      l=$(grep -E "/$n\.ko\.zst:" modules.dep || true); [ -n "$l" ] || continue
       echo $n >> $OLDPWD/r/modules
-      for f in $(echo "$l" | tr -d :); do mkdir -p $m/$(dirname $f); cp $f $m/$f; done
+      for f in $(echo "$l" | tr -d :); do mkdir -p $m/$(dirname $f); zstd -dqfo $m/''${f%.zst} $f; done
     done
+    sed 's/\.ko\.zst/.ko/g' modules.dep > $m/modules.dep # busybox knows no zstd
     cd $OLDPWD/r; find . -exec touch -hd @1 {} +; find . | sort | cpio -o -H newc -R 0:0 --reproducible 2>/dev/null | gzip -9n > $out/initrd
     truncate -s %512 $out/initrd # a plain cpio appended later is seen only at an offset that 4 divides
   '';
@@ -152,7 +156,7 @@ let
   # Everything that is the role's own, in one small path: an edit of a file or a service moves a few kilobytes.
   extrasOf = name: role: pkgs: mk "role-${name}" { } ''
     mkdir -p $out/etc/systemd/system/multi-user.target.wants $out/usr/lib/sysusers.d; cd $out
-    ${attrLines (p: v: "mkdir -p .${dirOf p}; cp ${source p v} .${p}") role.files}
+    ${attrLines (p: v: "mkdir -p .${dirOf p}; cp ${source p v} .${p}; case $(head -c 2 .${p}) in '#!') chmod +x .${p} ;; esac") role.files}
     ${attrLines (n: s: "cp ${unit n s} etc/systemd/system/${n}.service; ln -s ../${n}.service etc/systemd/system/multi-user.target.wants/") role.services}
     cat > usr/lib/sysusers.d/role.conf <<'EOF'
     ${lines (p: users.${p} or "") pkgs}

@@ -18,6 +18,6 @@ let
   };
 in
 {
-  inherit (base) scriptsOnly;
+  inherit (base) scriptsOnly webOnly;
   roles = builtins.mapAttrs plan spec.roles;
 }
