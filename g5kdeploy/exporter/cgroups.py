@@ -1,9 +1,8 @@
 """Paths of cgroups by their ids, also of those that are gone by the time somebody asks.
 
-The id of a cgroup of v2 is the inode number of its folder. A thread is told by inotify of each cgroup that is made,
-so that one
-that lived between two scrapes has its name; a walk over the tree finds what was there before, and what the thread
-missed.
+The id of a cgroup of v2 is the inode number of its folder. A thread is told by inotify of each cgroup that is made, so
+that one that lived between two scrapes has its name; a walk over the tree finds what was there before, and what the
+thread missed.
 """
 
 from __future__ import annotations
@@ -39,8 +38,10 @@ def root(mountinfo: Path = Path("/proc/self/mountinfo")) -> Path | None:
 
 
 class Cgroups:
-    """The mapping, filled on demand, and by `watch` as cgroups are made. `path` may be called by one thread at a
-    time."""
+    """The mapping, filled on demand, and by `watch` as cgroups are made.
+
+    `path` may be called by one thread at a time.
+    """
 
     def __init__(self, where: Path | None = None) -> None:
         self.root = where or root()
@@ -92,8 +93,7 @@ class Cgroups:
         return True
 
     def _walk(self, top: str) -> None:
-        """Learn a folder and all below it, each one watched before it is listed, so that nothing made meanwhile is
-        missed."""
+        """Learn a folder and all below it. Each is watched before it is listed: nothing made meanwhile is missed."""
         todo = [top]
         while todo:
             folder = todo.pop()

@@ -1,5 +1,4 @@
-"""The configuration format of Cloudflare's ebpf_exporter, read strictly: X.yaml says how the maps of X.bpf.o become
-metrics."""
+"""ebpf_exporter's configuration format, read strictly: X.yaml says how the maps of X.bpf.o become metrics."""
 
 from __future__ import annotations
 
@@ -70,8 +69,7 @@ class Counter:
 
 @dataclass(frozen=True)
 class Histogram:
-    """A map whose last label is the bucket. `keys` are the buckets in the map, their bounds are `bounds`, in the
-    metric's unit."""
+    """A map whose last label is the bucket: `keys` are the buckets in the map, in order."""
 
     name: str
     help: str

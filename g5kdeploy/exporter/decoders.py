@@ -1,5 +1,4 @@
-"""From the bytes of a map's key to label values: the 18 decoders of ebpf_exporter, chained as the configuration
-says."""
+"""From the bytes of a map's key to label values: ebpf_exporter's 18 decoders, chained as the configuration says."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""YAML that remembers its lines: every mistake of a file is collected, each with file and line, before anything is
-done."""
+"""YAML that remembers its lines: every mistake is collected with its place, before anything is done."""
 
 from __future__ import annotations
 
@@ -92,8 +91,7 @@ class Part:
         return [self._part(node) for node in self.node.value]
 
     def value(self, what: str, kind: type) -> Any:
-        """A scalar of the wanted type; None and a mistake otherwise. A string is taken as it is written, also 0 or
-        true."""
+        """A scalar of the wanted type; None and a mistake otherwise. A string is taken as written, also 0 or true."""
         node = self.node
         if isinstance(node, yaml.ScalarNode):
             if kind is str:

@@ -1,5 +1,4 @@
-"""One scrape: every program's metrics and our own, as text. Scrapes that come at the same time share one reading of
-the maps."""
+"""One scrape: every program's metrics and our own, as text. Scrapes that come together share one reading of the maps."""
 
 from __future__ import annotations
 

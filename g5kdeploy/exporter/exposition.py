@@ -1,5 +1,4 @@
-"""The text that Prometheus reads, written by ourselves for the programs' metrics: ten times quicker than by a
-library's objects."""
+"""The text that Prometheus reads, written by ourselves for the programs: ten times quicker than a library's objects."""
 
 from __future__ import annotations
 
@@ -14,8 +13,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 def number(value: float) -> str:
-    """A number as Go writes it, and as prometheus-client does: whole counts in full, bounds such as 1e-06 in Go's
-    form."""
+    """A number as prometheus-client writes it: whole counts in full, bounds such as 1e-06 in Go's form."""
     if isinstance(value, int):
         return str(value)
     if math.isinf(value):

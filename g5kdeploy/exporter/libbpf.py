@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import errno
+import logging
 import os
 import threading
 from collections import deque
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "libbpf_major_version": (ct.c_uint32, []),
@@ -65,8 +68,7 @@ class LibbpfError(Exception):
 
 
 class Library:
-    """The loaded libbpf; one a process. Its messages are kept, the last 200 lines of them, for whoever explains a
-    failure."""
+    """The loaded libbpf; one a process. Its last 200 lines of messages are kept, for whoever explains a failure."""
 
     def __init__(self, name: str = "libbpf.so.1") -> None:
         """`LibbpfError` with ENOENT when the library is not here, EPROTO when it is not version 1."""
@@ -107,6 +109,8 @@ class Library:
         # A verifier's log is long, and what matters stands at its end.
         buffer = ct.create_string_buffer(_LONGEST if b"LOG" in form else 4096)
         self._vsnprintf(buffer, len(buffer), form, arguments)
+        if self.debug:
+            log.debug("libbpf: %s", buffer.value.decode(errors="replace").rstrip("\n"))
         with self._lock:
             self._words.extend(buffer.value.decode(errors="replace").rstrip("\n").split("\n"))
         return 0
@@ -119,8 +123,7 @@ class Library:
         return said
 
     def open(self, path: Path, btf: str = "") -> Object:
-        """Open an object file; nothing goes into the kernel yet, no privilege is needed. `LibbpfError` if it is
-        none."""
+        """Open an object file; nothing goes into the kernel, no privilege is needed. `LibbpfError` if it is none."""
         return Object(self, path, btf)
 
 
@@ -206,8 +209,7 @@ class Object:
         ]
 
     def constants(self) -> dict[str, tuple[int, int]]:
-        """The `const volatile` variables that can be set before the load: name → (offset in .rodata, size), in
-        bytes."""
+        """The variables that can be set before the load: name → (offset in .rodata, size), in bytes."""
         call = self.library.call
         btf = call.bpf_object__btf(self._pointer)
         number = call.btf__find_by_name_kind(btf, b".rodata", _BTF_KIND_DATASEC) if btf else -1
@@ -250,8 +252,7 @@ class Object:
             raise LibbpfError(f"{self.path.name} does not load", -result, self.library.words())
 
     def attach(self, program: Program) -> None:
-        """Attach one program where its section says. It stays until `close`, or until the process ends, however it
-        ends."""
+        """Attach one program where its section says, until `close` or the end of the process, however it ends."""
         self.library.words()
         link = self.library.call.bpf_program__attach(program.pointer)
         if not link:

@@ -4,9 +4,8 @@ alternatives:                     # the first that loads on this kernel is used,
   - {name: A, mode: override}     # A.yaml and A.bpf.o; mode is the word under which it is reported
   - {name: B, mode: exit_rewrite}
 mode_metric: mock_mode            # g5k_bpf_mock_mode{config="X",mode="override"} 1
-values: {mock_path: /tmp/x}       # `const volatile` variables of the object: a number, or text for an array of char
-filter: {cgroup: PATH}            # or {tgid: N}: whose events are counted; needs the variables of
-bpf/include/kernel.bpf.h
+values: {mock_path: /tmp/x}       # `const volatile` variables: a number, or text for an array of char
+filter: {cgroup: PATH}            # or {tgid: N}: whose events are counted, by the variables of kernel.bpf.h
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Loads what the plans say: the first alternative that this kernel takes, with its constants set; and says what
-became of each."""
+"""Loads what the plans say, the first alternative that this kernel takes, and says what became of each."""
 
 from __future__ import annotations
 
@@ -28,8 +27,7 @@ class CannotLoad(Exception):
 
 @dataclass
 class Loaded:
-    """What became of a program: without an object it did not load. `attached` holds the names of its attached BPF
-    programs."""
+    """What became of a program: without an object it did not load. `attached` has names of BPF programs."""
 
     name: str
     config: Config
@@ -141,8 +139,7 @@ class Loader:
 
 
 def cgroup_id(path: str, root: Path | None = None) -> tuple[int, int]:
-    """(id, level) of a cgroup by its folder. `CannotLoad` if there is none, or it is not below the root of cgroup
-    v2."""
+    """(id, level) of a cgroup by its folder. `CannotLoad` if there is none, or it is not of cgroup v2."""
     top = root or cgroups.root()
     if top is None:
         raise CannotLoad("cgroup v2 is not mounted")

@@ -145,4 +145,3 @@ def _report(loaded: list[Loaded], begun: float) -> list[str]:
         log.info("%s%s: %s programs attached in %.0f ms", one.name, mode, counts, one.seconds * 1000)
     log.info("Started with %d programs in %.0f ms", len(loaded), (time.monotonic() - begun) * 1000)
     return missing
-

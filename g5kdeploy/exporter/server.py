@@ -27,8 +27,7 @@ class ListenError(Exception):
 
 
 def listen(address: str) -> socket.socket:
-    """A listening socket for `HOST:PORT`, `:PORT` (all addresses of both families) or `fd://N` (the Nth from
-    systemd)."""
+    """A listening socket: `HOST:PORT`, `:PORT` (every address, both families), `fd://N` (the Nth from systemd)."""
     if address.startswith("fd://"):
         return _inherited(address.removeprefix("fd://"))
     host, _, port = address.rpartition(":")

@@ -79,8 +79,7 @@ removexattrat open_tree_attr file_getattr file_setattr
 
 
 def table(machine: str = "") -> dict[int, str]:
-    """The names for a machine as `uname -m` calls it, this one by default; only the common ones for a machine that is
-    unknown here."""
+    """The names for a machine as `uname -m` calls it (this one); only the common ones for an unknown machine."""
     own = {"x86_64": _X86_64, "aarch64": _GENERIC, "riscv64": _GENERIC}.get(machine or platform.machine(), "")
     names = dict(enumerate(own.split())) | dict(enumerate(_COMMON.split(), _COMMON_FROM))
     return {number: name for number, name in names.items() if name != "-"}
