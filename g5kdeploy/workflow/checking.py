@@ -25,7 +25,7 @@ def vmtest(session: Session) -> dict[str, Any]:
         return {"detail": "the composition has no test script"}
     timeout = float(session.experiment.check.timeout)
     counts = {name: role.nodes for name, role in session.experiment.roles.items()}
-    verdict = room.run_local(  # type: ignore[attr-defined]
+    verdict = room.run_local(
         session.manifest,
         counts,
         script,
@@ -48,7 +48,7 @@ def check(session: Session) -> dict[str, Any]:
     if not nodes:
         raise InvalidUse("no node is up", hint="g5kdeploy deploy")
     timeout = float(session.experiment.check.timeout)
-    verdict = room.run_on_nodes(  # type: ignore[attr-defined]
+    verdict = room.run_on_nodes(
         session.reach,
         nodes,
         script,
