@@ -156,3 +156,20 @@ def firewall(call: Call, site: str, job: str) -> Document | Empty:
         }
         rules.append({**rule, **listed})
     return Document(list(rules), status=201)
+
+
+def oar_resources(call: Call, site: str) -> Document:
+    """OAR's own list of resources, all in one page; execo plans with it."""
+    listed = [
+        {
+            **one.properties,
+            "id": one.id,
+            "type": one.type,
+            "network_address": one.address,
+            "state": "Absent" if one.state == "Standby" else one.state,
+            "maintenance": one.properties.get("maintenance", "NO"),
+        }
+        for one in call.scheduler(site).resources()
+    ]
+    now = int(call.services.clock.wall())
+    return Document({"items": listed, "total": len(listed), "offset": 0, "api_timestamp": now, "links": []})

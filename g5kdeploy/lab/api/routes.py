@@ -112,6 +112,7 @@ WRITES: Routes = [
 OTHER_SERVICES: Routes = [
     (("GET",), "/users/users/<name:user>", around.profile),
     (("GET",), "/users/ggas_and_sites", around.groups),
+    (("GET",), f"{S}/internal/oarapi/resources/details", around.oar_resources),
     (("GET",), f"{S}/metrics", around.metrics),
     (("GET",), f"{S}/files/<name:name>", around.key_file),
     (("GET",), f"{S}/public/<name:user>", around.public),

@@ -1,0 +1,67 @@
+"""EnOSlib and execo as they are on PyPI, in an environment of their own, against the lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.scripted import USERS, Lab
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = ROOT / ".venv-foreign" / "bin" / "python"
+
+pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="needs .venv-foreign: scripts/setup test makes it")
+
+
+def run(lab: Lab, script: str, **environ: str) -> Any:
+    """What a script says, as JSON on stdout, in the foreign environment with the lab's home as HOME."""
+    env = {"HOME": str(lab.home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "ANSIBLE_LOCAL_TEMP": str(lab.folder)}
+    done = subprocess.run(
+        [PYTHON, Path(__file__).parent / "foreign" / script],
+        env={**env, **environ},
+        cwd=lab.folder,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_enoslib_reserves_deploys_and_destroys(lab: Lab) -> None:
+    """One node is lost at first: EnOSlib deploys that one again."""
+    lab.deployer.order("vm-3", ko_at="SetDeploymentMiniOS", error="the BMC does not answer")
+    with lab.running(pace=30):
+        seen = run(lab, "enoslib_life.py")
+    assert len(seen["free"]) == 4
+    assert seen["name"] == "enoslib-life" and "deploy" in seen["types"] and seen["again"]
+    assert len(seen["nodes"]) == 2 and seen["roles"]["client"] == ["vm-3.lab.grid5000.fr"]
+    assert len(seen["roles"]["server"]) == 1
+    first, second = lab.deployer.started
+    assert sorted(map(str, first.nodes)) == seen["nodes"] and second.nodes == ["vm-3.lab.grid5000.fr"]
+    assert first.keys == "ssh-ed25519 AAAA enoslib"
+    assert seen["deployed"] == ["vm-3.lab.grid5000.fr"] and seen["lost"] == []  # of the last attempt
+    assert seen["left"] == []
+
+
+def test_execo_sees_the_reference_data_and_plans(lab: Lab) -> None:
+    lab.hand.now = time.time()  # execo plans from the real clock on
+    held = lab.oar.submit(
+        "jdoe", {"resource": "{network_address='vm-2.lab.grid5000.fr'}/nodes=1,walltime=2", "script": "sleep 2h"}
+    )
+    lab.advance(60)
+    seen = run(lab, "execo_planning.py", LAB_URI=lab.url, LAB_USER="jdoe", LAB_PASSWORD=USERS["jdoe"])
+    assert seen["sites"] == ["lab"] and seen["clusters"] == ["vm"] and seen["queues"] == ["admin", "default"]
+    assert seen["hosts"] == ["vm-1", "vm-2", "vm-3", "vm-4"] and seen["cores"] == 2
+    assert seen["long"] == "vm-1.lab.grid5000.fr" and "gw" in seen["equipments"]
+    assert held.state == "Waiting"
+    busy = [node for node, count in seen["busy"].items() if count]
+    assert busy == ["vm-2.lab.grid5000.fr"] and len(seen["busy"]) == 4
+    assert seen["first slot"] >= 2
