@@ -128,7 +128,8 @@ def _hooks(site: Site, kavlan: Kavlan) -> Hooks:
         return [] if "deploy" in job.types else site.open_for(job.nodes, job.user)
 
     def on_end(job: Job) -> None:
-        kavlan.reset(job.nodes)
+        vlans = [str(one.properties["vlan"]) for one in job.assigned if one.type.startswith("kavlan")]
+        kavlan.reset([*job.nodes, *(name for vlan in vlans for name in kavlan.inside(vlan))])
         site.close_for(job.nodes, job.user, deployed="deploy" in job.types)
 
     return Hooks(on_launch=on_launch, on_end=on_end, run_command=lambda job, again: jobs.run(site, job, again))

@@ -82,6 +82,9 @@ done < {keys}/$SUDO_USER
 _PAM = "auth sufficient pam_permit.so\naccount sufficient pam_permit.so\nsession sufficient pam_permit.so\n"
 
 
+_PATIENCE = b"[Manager]\nDefaultTimeoutStartSec=600s\n"  # an emulated machine on a busy host is slow, not broken
+
+
 def identity(index: int, nodes: int, host_key: bytes) -> dict[str, Entry]:
     """What makes a system this node: host name, names of the site, its name server, and the host key."""
     return {
@@ -89,6 +92,7 @@ def identity(index: int, nodes: int, host_key: bytes) -> dict[str, Entry]:
         "handover/etc/hosts": Entry(names.hosts(nodes).encode()),
         "handover/etc/resolv.conf": Entry(f"search {names.DOMAIN}\nnameserver {names.gateway()}\n".encode()),
         "handover/etc/ssh/ssh_host_ed25519_key": Entry(host_key, 0o600),
+        "handover/etc/systemd/system.conf.d/patience.conf": Entry(_PATIENCE),
     }
 
 

@@ -1,0 +1,178 @@
+"""One lab with two real nodes: a job in the standard environment, deployments that work and that do not, power, VLANs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from g5kdeploy.lab.site import names
+from g5kdeploy.lab.site.namespace import missing
+from tests.support.lab import CACHE, Lab, call
+
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(os.geteuid() != 0 or bool(missing(True)), reason=f"needs root and namespaces: {missing(True)}"),
+]
+
+WALLTIME = "0:50:0"
+
+
+@dataclass
+class Booted:
+    """A lab with a job of each kind running, its deployment done."""
+
+    lab: Lab
+    standard_job: int
+    standard: str
+    deployed: str
+    result: dict[str, dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    home = tmp_path_factory.mktemp("lab")
+    try:
+        yield Lab.start(home, "--nodes", "2", "--memory", "768", "--pace", "60")
+    finally:
+        call(home, "lab", "stop")
+
+
+@pytest.fixture(scope="module")
+def booted(lab: Lab) -> Booted:
+    """Both nodes boot at the same time: one for a job without deployment, one into an environment."""
+    deploying = lab.submit(resources=f"nodes=1,walltime={WALLTIME}", types=["deploy"], name="deploying")
+    (deployed,) = lab.wait_job(deploying, "running", "error")["assigned_nodes"]
+    deployment = lab.deploy(nodes=[deployed], environment="debian12-min")
+    standing = lab.submit(resources=f"nodes=1,walltime={WALLTIME}", name="standing")
+    result = lab.wait_deployment(deployment)
+    job = lab.wait_job(standing, "running", "error", "terminated")
+    (standard,) = job["assigned_nodes"]
+    assert job["state"] == "running", lab.console(standard)
+    return Booted(lab, standing, standard, deployed, result["result"])
+
+
+def test_a_deployed_node_lets_root_in_with_the_given_key(booted: Booted) -> None:
+    assert booted.result == {booted.deployed: {"macro": None, "micro": None, "state": "OK"}}
+    done = booted.lab.ssh(
+        f"root@{booted.deployed}", "id -un; hostname; findmnt -no PARTLABEL /nix; findmnt -n /scratch"
+    )
+    words = done.stdout.split()
+    assert words[:2] == ["root", booted.deployed.partition(".")[0]], done.stderr
+    assert "/scratch" in words and "ext4" in words
+    refused = booted.lab.ssh(booted.deployed, "id")
+    assert refused.returncode == 255 and "Permission denied" in refused.stderr
+
+
+def test_a_deployed_node_reads_the_public_folder_at_once(booted: Booted) -> None:
+    made = booted.lab.ssh("flab", "head -c 20000000 /dev/urandom > public/data; sha256sum < public/data")
+    read = "curl -fsS http://public.lab.grid5000.fr/~jdoe/data | sha256sum"
+    assert booted.lab.ssh(f"root@{booted.deployed}", read).stdout == made.stdout != ""
+
+
+def test_files_reach_a_node_over_sftp(booted: Booted, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content\n")
+    config = booted.lab.client_home / ".ssh" / "config"
+    words = ["sftp", "-F", str(config), "-o", "BatchMode=yes", "-b", "-", f"root@{booted.deployed}"]
+    script = f"put {tmp_path}/file /scratch/file\n"
+    done = subprocess.run(words, input=script, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    assert booted.lab.ssh(f"root@{booted.deployed}", "cat /scratch/file").stdout == "content\n"
+
+
+def test_the_user_of_a_job_is_let_in_and_sudo_g5k_makes_him_root(booted: Booted) -> None:
+    lab, node = booted.lab, booted.standard
+    assert lab.ssh(node, "id -un").stdout == "jdoe\n", lab.console(node)
+    assert lab.ssh(f"root@{node}", "id").returncode == 255
+    assert lab.ssh(node, "sudo -n id").returncode != 0
+    done = lab.ssh(node, "sudo-g5k id -un && sudo-g5k && sudo id -un")
+    assert done.stdout == "root\nroot\n", done.stderr
+    assert lab.ssh(f"root@{node}", "id -un").stdout == "root\n"
+    assert lab.ssh("flab", f"ssh {node} hostname").stdout == f"{node.partition('.')[0]}\n"
+
+
+def test_the_jobs_command_runs_on_its_node(booted: Booted) -> None:
+    done = booted.lab.ssh(booted.standard, "tr '\\0' ' ' < /proc/$(pgrep -u jdoe -x sleep)/environ")
+    assert f"OAR_JOB_ID={booted.standard_job}" in done.stdout, done.stderr
+
+
+def test_consoles_are_shown_on_the_frontend_and_here(booted: Booted) -> None:
+    text = booted.lab.ssh("flab", f"kaconsole3 -m {booted.deployed}").stdout
+    assert "handing over to systemd" in text
+    done = call(booted.lab.home, "lab", "console", booted.deployed)
+    assert "handing over to systemd" in done.stdout and "\x1b" not in done.stdout
+
+
+def test_a_node_in_a_vlan_has_left_the_production_network(booted: Booted) -> None:
+    """The move is the switch's: the node asks for an address there by itself."""
+    lab, node = booted.lab, booted.deployed
+    holder = lab.submit(resources=f"{{type='kavlan'}}/vlan=1,walltime={WALLTIME}", types=["deploy"], name="vlan")
+    (vlan,) = lab.wait_job(holder, "running", "error")["resources_by_type"]["vlans"]
+    moved = lab.api("POST", f"vlans/{vlan}/nodes", json=[node])
+    assert moved.json()[node]["status"] == "success", moved.text
+    lost = lab.ssh("flab", f"timeout 10 ssh -o ConnectTimeout=8 root@{node} true")
+    assert lost.returncode != 0
+    lab.api("DELETE", f"jobs/{holder}")
+    lab.wait_job(holder, "error", "terminated")
+    found = lab.ssh(f"root@{node}", "hostname")
+    assert found.returncode == 0, "the end of the VLAN's job brings the node back: " + found.stderr
+
+
+def _archive(lab: Lab, name: str, kernel: bytes | Path) -> str:
+    """Publish an image whose only file is a kernel; returns the URL of its description."""
+    content = kernel.read_bytes() if isinstance(kernel, Path) else kernel
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        member = tarfile.TarInfo("boot/vmlinuz")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    public = lab.home / "state" / "lab" / "homes" / "jdoe" / "public"
+    (public / f"{name}.tgz").write_bytes(packed.getvalue())
+    (public / f"{name}.yaml").write_text(
+        f"name: {name}\nversion: 1\narch: x86_64\nvisibility: private\nos: linux\n"
+        f"image:\n  file: http://{names.PUBLIC}/~jdoe/{name}.tgz\n  kind: tar\n  compression: gzip\n"
+        f"boot:\n  kernel: /boot/{'none' if name == 'nokernel' else 'vmlinuz'}\n  kernel_params: quiet panic=5\n"
+        "filesystem: ext4\npartition_type: 131\n"
+    )
+    return f"http://{names.PUBLIC}/~jdoe/{name}.yaml"
+
+
+def _verdict(lab: Lab, node: str, environment: str) -> dict[str, str]:
+    return dict(lab.wait_deployment(lab.deploy(nodes=[node], environment=environment))["result"][node])
+
+
+def test_images_that_cannot_boot_are_ko_in_their_step(booted: Booted) -> None:
+    lab, node = booted.lab, booted.deployed
+    built = json.loads((CACHE / "environments" / "debian12-min.json").read_text())
+    missing_kernel = _verdict(lab, node, _archive(lab, "nokernel", b"x"))
+    assert (missing_kernel["state"], missing_kernel["macro"]) == ("KO", "BroadcastEnv")
+    assert "no /boot/none" in missing_kernel["error"]
+    garbage = _verdict(lab, node, _archive(lab, "garbage", b"not a kernel" * 1000))
+    assert (garbage["state"], garbage["macro"]) == ("KO", "BootNewEnv")
+    panics = _verdict(lab, node, _archive(lab, "panics", Path(built["kernel"])))
+    assert (panics["state"], panics["macro"]) == ("KO", "BootNewEnv")
+    assert "panic" in panics["error"]
+
+
+def test_power_is_switched_from_the_frontend(booted: Booted) -> None:
+    lab, node = booted.lab, booted.standard
+    assert lab.ssh("flab", f"kapower3 --status -m {node}").stdout == f"{node}: on\n"
+    assert lab.ssh("flab", f"kapower3 --off -m {node}").stdout == f"{node}: off\n"
+    assert lab.ssh("flab", f"kapower3 --on -m {node}").stdout == f"{node}: on\n"
+
+
+def test_after_the_job_the_user_is_out(booted: Booted) -> None:
+    """The last one: it ends the job in the standard environment, where the user was root."""
+    lab, node = booted.lab, booted.standard
+    assert lab.api("DELETE", f"jobs/{booted.standard_job}").status_code == 202
+    lab.wait_job(booted.standard_job, "error", "terminated")
+    assert lab.ssh("flab", f"kapower3 --status -m {node}").stdout == f"{node}: off\n"
+    assert not (lab.home / "state" / "lab" / "nodes" / node.partition(".")[0] / "disk").exists()
