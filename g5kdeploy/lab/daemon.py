@@ -42,7 +42,7 @@ class Daemon:
         from g5kdeploy.lab.site.site import Site
 
         builder = environments.Builder()
-        for name in environments.NAMES:
+        for name in environments.AT_START:
             builder.system(name, deadline, self._say)
         self._say("network, frontend, gateway and web server")
         home.remove_stale()

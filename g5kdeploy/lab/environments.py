@@ -12,6 +12,8 @@ from g5kdeploy.lab.site.systems import System
 
 STANDARD = "standard"
 NAMES = (STANDARD, "debian12-min", "debian12-std")
+AT_START = ("debian12-min",)
+"""What `lab start` builds; the others are built, without any download, when a job or a deployment asks for them."""
 
 
 class Builder:
