@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -66,6 +67,8 @@ def start(screen: Screen, output: str | None, **given: Any) -> None:
     began = time.monotonic()
     if given["cpus"] is None:
         given["cpus"] = 2 if given["nodes"] == 1 else 1
+    if given["reference"] and "://" not in given["reference"]:
+        given["reference"] = str(Path(given["reference"]).absolute())  # the lab's process has another folder
     deadline = Deadline.after(START_SECONDS, "the start of the lab")
     record, now = control.start(_places(), Settings(**given), deadline, lambda line: screen.say(f"lab: {line}"))
     screen.say(f"lab: ready after {time.monotonic() - began:.1f} s" if now else "lab: it runs already")
