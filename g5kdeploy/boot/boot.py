@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.boot import kexec, memory, pull
-from g5kdeploy.boot.handover import Handover
 from g5kdeploy.boot.problems import BootFailed, WrongSystem
 from g5kdeploy.boot.pull import SCRATCH, SCRATCH_LABEL, Source
 from g5kdeploy.closure import Manifest, RoleClosure
+from g5kdeploy.closure.handover import Handover
 from g5kdeploy.closure.image import STORE, Image
 from g5kdeploy.events.event import Emitter, State
 from g5kdeploy.node import Reach, Remote

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,30 +66,20 @@ def _make(manifest: Manifest, role: str, deadline: Deadline) -> Path:
         return made
     made.parent.mkdir(parents=True, exist_ok=True)
     squashed = made.with_suffix(".squashfs")
-    squashed.unlink(missing_ok=True)
-    # Below nix/store, as on a disk; -all-root and fixed times make the same closure the same image
-    pseudo = ["-p", "nix d 755 0 0", "-p", "nix/store d 755 0 0"]
-    options = [
-        "-comp",
-        "zstd",
-        "-all-root",
-        "-no-xattrs",
-        "-mkfs-time",
-        "1",
-        "-all-time",
-        "1",
-        "-quiet",
-        "-no-progress",
-    ]
-    paths = sorted(manifest.closure(role))
-    run(
-        ["mksquashfs", *paths, squashed, "-no-strip", *options, *pseudo],
-        deadline,
-        hint="apt-get install squashfs-tools",
-    )
+    squash(manifest.closure(role), squashed, deadline, "-comp", "zstd")
     aside = made.with_suffix(".new")
     content = archive({STORE: Entry(squashed.read_bytes())})
     aside.write_bytes(content + bytes(-len(content) % 512))
     squashed.unlink()
     aside.replace(made)
     return made
+
+
+def squash(paths: Iterable[str], to: Path, deadline: Deadline, *compression: str) -> None:
+    """Store paths as a squashfs, below nix/store as on a disk; `compression` are mksquashfs's own words."""
+    to.unlink(missing_ok=True)
+    # -all-root and fixed times make the same closure the same image
+    options = ["-no-strip", "-all-root", "-no-xattrs", "-mkfs-time", "1", "-all-time", "1", "-quiet", "-no-progress"]
+    pseudo = ["-p", "nix d 755 0 0", "-p", "nix/store d 755 0 0"]
+    words = ["mksquashfs", *sorted(paths), to, *options, *compression, *pseudo]
+    run(words, deadline, hint="apt-get install squashfs-tools")

@@ -10,13 +10,17 @@ from g5kdeploy.base.cpio import Entry, archive
 
 @dataclass(frozen=True)
 class Handover:
-    """Files that stage 2 lays over the root of one node; piped to it over the connection already checked."""
+    """Files that stage 2 lays over the root of one node; piped to it over the connection already checked.
+
+    `hosts` are addresses and their names, `files` further files by their path below /.
+    """
 
     hostname: str
     host_key: str = field(repr=False)
     host_public: str
     authorized_keys: str
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    files: Mapping[str, Entry] = field(default_factory=dict)
 
     def archive(self) -> bytes:
         """The cpio archive that is appended to the initrd."""
@@ -25,6 +29,7 @@ class Handover:
         )
         return archive(
             {
+                **{f"handover/{path}": entry for path, entry in self.files.items()},
                 "handover/etc/hostname": Entry(f"{self.hostname}\n".encode()),
                 "handover/etc/hosts": Entry(hosts.encode()),
                 "handover/etc/ssh/ssh_host_ed25519_key": Entry(self.host_key.encode(), 0o600),
