@@ -236,6 +236,8 @@ class Lab:
 
     def close(self) -> None:
         self.down()
+        for oar in self.oars.made.values():
+            oar.stop()
         self.services.deployments.close()
         self._holder.close()
 

@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -234,6 +235,8 @@ def test_a_public_folder(quiet_lab: Lab) -> None:
     (folder.parent / "way-out").symlink_to("/etc/passwd")
     where = "/sites/lab/public/jdoe"
     assert ask(quiet_lab, Row(f"{where}/cache/nix-cache-info"))[1] == "StoreDir: /nix/store\n"
+    response, text = ask(quiet_lab, Row(f"{where}/cache/nix-cache-info", method="HEAD"))
+    assert response.getheader("Content-Length") == "21" and text == ""
     assert "nix-cache-info" in ask(quiet_lab, Row(f"{where}/cache"))[1]
     for outside in ("../private", "way-out", "cache/../../private", "%2e%2e/private"):
         response, text = ask(quiet_lab, Row(f"{where}/{outside}"))
@@ -250,3 +253,26 @@ def test_cross_origin(quiet_lab: Lab) -> None:
     assert response.status == 200 and response.getheader("Access-Control-Allow-Methods") == "GET, POST"
     response, _ = ask(quiet_lab, Row("/sites", send={"Origin": "https://evil.example"}))
     assert response.getheader("Access-Control-Allow-Origin") is None
+
+
+def test_many_clients_at_once(lab: Lab) -> None:
+    """Submissions, deletions and reads from many threads: every job is there once, and nothing answers 500."""
+    job = {"command": "sleep 60", "resources": "nodes=1,walltime=0:10:0"}
+
+    def life(number: int) -> list[int]:
+        statuses = []
+        for path in (JOBS, "/sites/lab/status", "/sites/lab?deep=1", f"{JOBS}?user=jdoe&state=waiting"):
+            response, text = ask(lab, write("POST", path, job, 201) if path == JOBS else get(path))
+            statuses.append(response.status)
+            if path == JOBS:
+                uid = json.loads(text)["uid"]
+        if number % 2:
+            statuses.append(ask(lab, write("DELETE", f"{JOBS}/{uid}", None, 202))[0].status)
+        return statuses
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(life, range(40)))
+    assert {status for statuses in found for status in statuses} == {200, 201, 202}
+    _, text = ask(lab, get(f"{JOBS}?limit=500"))
+    uids = [one["uid"] for one in json.loads(text)["items"]]
+    assert len(uids) == len(set(uids)) == 40

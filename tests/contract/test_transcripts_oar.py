@@ -139,6 +139,7 @@ def player(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OarPlaye
     services = recorded_oar.services(tmp_path, hand.as_clock())
     with Server(make_app(services)) as server:
         yield OarPlayer(server.port, services, hand)
+    services.oars["rennes"].stop()  # type: ignore[attr-defined]
     services.deployments.close()
 
 

@@ -61,9 +61,9 @@ def make_app(services: SiteServices) -> Wsgi:
     def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         status, headers, body = respond(services, environ)
         start_response(line(status), headers)
-        if isinstance(body, File):
-            return FileWrapper(body.path.open("rb"))
-        return [] if environ["REQUEST_METHOD"] == "HEAD" or not body else [body]
+        if environ["REQUEST_METHOD"] == "HEAD" or not body:
+            return []
+        return FileWrapper(body.path.open("rb")) if isinstance(body, File) else [body]
 
     return app
 
