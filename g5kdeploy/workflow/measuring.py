@@ -29,14 +29,14 @@ def workload(session: Session) -> Workload:
     told = session.experiment.benchmark
     if told is None:
         raise InvalidUse(f"{session.experiment.file.name} has no benchmark", hint="add a `benchmark:` to it")
-    return Workload(f"g5kdeploy-{session.run.id}", told.command, float(told.timeout), files=told.files)
+    return Workload(f"workload-{session.run.id}", told.command, float(told.timeout), files=told.files)
 
 
 def scraper(session: Session, node: str) -> Scraper:
     """The scraper of a node's own exporter."""
     told = session.experiment.benchmark
     url = f"http://127.0.0.1:{session.experiment.exporter.port}/metrics"
-    return Scraper(f"g5kdeploy-{session.run.id}", {node: url}, told.scrape_interval if told else 1.0)
+    return Scraper(f"scraper-{session.run.id}", {node: url}, told.scrape_interval if told else 1.0)
 
 
 def bench(session: Session) -> dict[str, Any]:
