@@ -143,7 +143,9 @@ class Job:
         if self.state == "terminated":
             return "its command ended by itself"
         told = [event.description for event in self.events if not event.type.startswith("ADM_RULES")]
-        return f"the site ended it: {told[-1] if told else self.message or 'it gives no reason'}"
+        # Before anything happens to a job its message is a mere summary, R=4,W=1:0:0,...
+        message = "" if self.message.startswith("R=") else self.message
+        return f"the site ended it: {told[-1] if told else message or 'it gives no reason'}"
 
     @property
     def walltime_ended(self) -> bool:

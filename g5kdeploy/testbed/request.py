@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import re
 from dataclasses import dataclass
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from g5kdeploy.events.failure import InvalidUse
+from g5kdeploy.events.failure import Failure, InvalidUse
 
-PARIS = ZoneInfo("Europe/Paris")  # OAR's strings are in this zone, whatever the site's or the user's is
 ORIGIN = "origin=g5kdeploy"
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _DOMAIN = "grid5000.fr"
@@ -71,15 +71,24 @@ def walltime_text(seconds: int) -> str:
     return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
+@functools.cache
+def paris_zone() -> ZoneInfo:
+    """The zone of OAR's strings, whatever the site's or the user's is."""
+    try:
+        return ZoneInfo("Europe/Paris")
+    except ZoneInfoNotFoundError as error:
+        raise Failure("this machine knows no time zones", cause=str(error), hint="apt-get install tzdata") from error
+
+
 def paris(moment: float) -> str:
     """A moment as OAR writes it: `2026-11-27 19:00:00` in Paris."""
-    return dt.datetime.fromtimestamp(moment, PARIS).strftime("%Y-%m-%d %H:%M:%S")
+    return dt.datetime.fromtimestamp(moment, paris_zone()).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def told(moment: float) -> str:
     """A moment in the user's zone, and in Paris where that is another: `2026-11-27 18:00:00 (19:00:00 in Paris)`."""
     here = dt.datetime.fromtimestamp(moment).astimezone()
-    there = here.astimezone(PARIS)
+    there = here.astimezone(paris_zone())
     text = here.strftime("%Y-%m-%d %H:%M:%S")
     return text if here.utcoffset() == there.utcoffset() else f"{text} ({there:%H:%M:%S} in Paris)"
 

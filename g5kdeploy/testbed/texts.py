@@ -11,6 +11,7 @@ from g5kdeploy.base.text import clean
 _FORWARDED = re.compile(r"^Request to (\S*) failed with status (\d+): ?(.*)$", re.DOTALL)
 _COULD_RUN = re.compile(r"could run at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 _COLUMN = re.compile(r'column "?([^"\s]+)"? does not exist')
+_SQL = re.compile(r"DBD::Pg::\w+ \w+ failed: ERROR:\s+([^\n]*)")
 _KO = re.compile(r"Reservation not valid --> KO \((.*)\)")
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.DOTALL | re.IGNORECASE)
 _NOTICE = re.compile(
@@ -52,6 +53,8 @@ def refusal(message: str) -> Refusal:
         return Refusal("the site has not that many nodes of this kind", notices)
     if match := _COLUMN.search(message):
         return Refusal(f"the site knows no property or resource named {match[1]}", notices)
+    if match := _SQL.search(message):
+        return Refusal(f"the site cannot read the properties or resources asked for: {match[1]}", notices)
     if could:
         return Refusal(f"the nodes are taken then; it could run at {could[1]} (Paris time)", notices, could[1])
     if match := _KO.search(message):

@@ -454,3 +454,16 @@ def test_hardware_for_the_run(world: World) -> None:
     found = inventory.hardware(world.api, running.nodes, world.deadline())
     assert list(found) == list(running.nodes)
     assert all(document["architecture"]["nb_cores"] == 2 and "links" not in document for document in found.values())
+
+
+def test_a_site_of_a_large_testbed(big_lab: Lab) -> None:
+    with Api(credentials.load(big_lab.home), clock=big_lab.clock) as api:
+        deadline = Deadline.after(3600, "a large site", big_lab.clock)
+        site = api.sites(deadline)[0]
+        [found] = inventory.status(api, deadline, [site])
+        assert found.nodes == found.free > 4
+        wanted = a_request(site=site, roles=nodes(found.nodes))
+        inventory.check_exists(api, replace(wanted, roles=nodes(1)), deadline)
+        assert inventory.earliest(api, replace(wanted, roles=nodes(1)), deadline) == big_lab.hand.now
+        with pytest.raises(NoResources, match="and 5000 are asked for"):
+            inventory.check_exists(api, replace(wanted, roles=nodes(5000)), deadline)

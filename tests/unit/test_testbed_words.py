@@ -46,6 +46,11 @@ def forwarded(message: str, status: int = 400) -> str:
             "the start that was asked for has passed",
             (),
         ),
+        (
+            'DBD::Pg::st execute failed: ERROR:  syntax error at or near "1"\nLINE 1: 1\n# Bad resource request (ERROR)\n',
+            'the site cannot read the properties or resources asked for: syntax error at or near "1"',
+            (),
+        ),
         ("Unknown option: walltime\n", "Unknown option: walltime", ()),
         ("[ADMISSION RULE] Error: unknown job type: x\n", "unknown job type: x", ()),
         ("", "the site gave no reason", ()),
