@@ -195,6 +195,5 @@ def exporters(session: Session) -> dict[str, Any]:
 
 
 def _serves(text: str, program: str) -> bool:
-    """Whether an exposition says that a program is loaded, under its own name or as one of its alternatives."""
-    pattern = rf'^ebpf_exporter_enabled_configs\{{[^}}]*name="{re.escape(program)}(_[a-z0-9]+)?"[^}}]*\}} 1'
-    return re.search(pattern, text, re.MULTILINE) is not None
+    """Whether an exposition says that a program is loaded."""
+    return f'g5k_bpf_program_loaded{{config="{program}"}} 1' in text
