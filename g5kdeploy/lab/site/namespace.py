@@ -41,7 +41,9 @@ class Stage:
 
 def python_environment() -> dict[str, str]:
     """What a Python child needs to find this very package."""
-    return {"PYTHONPATH": str(Path(g5kdeploy.__file__).resolve().parent.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    own = str(Path(g5kdeploy.__file__).resolve().parent.parent)
+    known = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": f"{own}{os.pathsep}{known}" if known else own, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def missing(root: bool) -> str:

@@ -36,6 +36,7 @@ def dnsmasq_configuration(folder: Path, nodes: int, vlan: int | None = None) -> 
     suffix = "" if vlan is None else f"-kavlan-{vlan}"
     lines = [
         "keep-in-foreground",
+        "pid-file=",  # none: /run is the machine's
         "log-facility=-",
         "user=root",
         "group=root",

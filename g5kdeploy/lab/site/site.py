@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 BOOT_SECONDS = 600.0  # a node's way to its SSH server, on a busy machine without KVM
 GRANT_SECONDS = 90.0
+INSIDE = "/run/lab"  # the site's folder, as frontend and gateway see it
 
 
 class Site:
@@ -68,13 +70,15 @@ class Site:
         """The user's home on the frontend: ~/public, ~/lab as the gateway has it, keys that open it and the nodes."""
         user = self.settings.user
         found = self.places.homes / user
+        outside = ssh.make_key(self.places.home / ".ssh" / "id_ed25519", f"{user}@outside")
+        if found.exists() and not os.access(found / ".ssh", os.W_OK):
+            return found  # made by an earlier start, which gave it to one of the subordinate users
         for folder, mode in ((found, 0o755), (found / "public", 0o755), (found / ".ssh", 0o700)):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(mode)
         if not (found / names.SITE).is_symlink():
             (found / names.SITE).symlink_to(".")
         own = ssh.make_key(found / ".ssh" / "id_ed25519", f"{user}@{names.FRONTEND_NAMES[1]}")
-        outside = ssh.make_key(self.places.home / ".ssh" / "id_ed25519", f"{user}@outside")
         authorized = found / ".ssh" / "authorized_keys"
         lines = authorized.read_text().splitlines() if authorized.exists() else []
         lines += [key for key in (outside, own) if key not in lines]
@@ -107,14 +111,16 @@ class Site:
             binds={
                 f"/home/{self.settings.user}": user_home,
                 "/run/site": self.folder / "bin",
+                INSIDE: self.folder,
             },
             files={f"/etc/{file.name}": file for file in sorted(etc.iterdir())},
         )
 
     def _sshd(self, name: str, address: str) -> list[str]:
-        file = self.folder / f"sshd_{name}.conf"
-        ssh.save_configuration(file, self.folder / f"{name}_host_key", address, [self.settings.user])
-        return [ssh.sshd_program(), "-f", str(file), "-E", str(self.folder / f"sshd_{name}.log")]
+        """The words that start an sshd; paths are those that a login shell sees: /home is another one there."""
+        configuration = ssh.sshd_configuration(f"{INSIDE}/{name}_host_key", address, [self.settings.user])
+        files.write(self.folder / f"sshd_{name}.conf", configuration)
+        return [ssh.sshd_program(), "-f", f"{INSIDE}/sshd_{name}.conf", "-E", f"{INSIDE}/sshd_{name}.log"]
 
     def _start_servers(self, deadline: Deadline) -> None:
         spawn, logs = self.namespace.spawn, self.folder
@@ -220,7 +226,8 @@ class Site:
 
     def user_keys(self) -> str:
         """The public keys with which the user reaches the nodes of his jobs."""
-        return (self.places.homes / self.settings.user / ".ssh" / "authorized_keys").read_text()
+        path = self.places.homes / self.settings.user / ".ssh" / "authorized_keys"
+        return self.namespace.run(["cat", str(path)], Deadline.after(30, "the user's keys")).stdout
 
     def host_key(self, node: Node, *, fresh: bool) -> bytes:
         """A node's private host key; `fresh`: a new one, as every deployment gets."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from g5kdeploy.base import files, process
+from g5kdeploy.base import process
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 
@@ -45,7 +45,7 @@ def sshd_program() -> str:
     return found
 
 
-def sshd_configuration(host_key: Path, address: str, users: Sequence[str]) -> str:
+def sshd_configuration(host_key: str, address: str, users: Sequence[str]) -> str:
     """Configuration of frontend or gateway: keys only, no root, forwarding for jumps, sftp."""
     lines = [
         f"ListenAddress {address}:22",
@@ -155,9 +155,3 @@ def open_doors(
                         door.close()
                     raise Problem(f"no port of {where.host} can be listened on", cause=str(error)) from error
     return doors
-
-
-def save_configuration(path: Path, host_key: Path, address: str, users: Sequence[str]) -> Path:
-    """Write an sshd's configuration to `path`."""
-    files.write(path, sshd_configuration(host_key, address, users))
-    return path
