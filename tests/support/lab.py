@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-from g5kdeploy.base.text import tail
+from g5kdeploy.base.text import clean, tail
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "g5kdeploy"
@@ -94,9 +94,11 @@ class Lab:
         get = lambda: self.api("GET", f"deployments/{uid}").json()  # noqa: E731
         return _until(get, lambda found: found["status"] != "processing", f"deployment {uid}", seconds)
 
-    def console(self, node: str) -> str:
-        path = self.home / "state" / "lab" / "nodes" / node.partition(".")[0] / "console.log"
-        return tail(path.read_text(errors="replace"), 30) if path.exists() else ""
+    def told(self, node: str) -> str:
+        """What the lab and a node's console said last, for the message of a failed test."""
+        folder = self.home / "state" / "lab"
+        logs = (folder / "daemon.log", folder / "nodes" / node.partition(".")[0] / "console.log")
+        return "\n".join(clean(tail(log.read_text(errors="replace"), 30)) for log in logs if log.exists())
 
 
 def call(home: Path, *words: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:

@@ -56,7 +56,7 @@ def booted(lab: Lab) -> Booted:
     result = lab.wait_deployment(deployment)
     job = lab.wait_job(standing, "running", "error", "terminated")
     (standard,) = job["assigned_nodes"]
-    assert job["state"] == "running", lab.console(standard)
+    assert job["state"] == "running", lab.told(standard)
     return Booted(lab, standing, standard, deployed, result["result"])
 
 
@@ -90,7 +90,7 @@ def test_files_reach_a_node_over_sftp(booted: Booted, tmp_path: Path) -> None:
 
 def test_the_user_of_a_job_is_let_in_and_sudo_g5k_makes_him_root(booted: Booted) -> None:
     lab, node = booted.lab, booted.standard
-    assert lab.ssh(node, "id -un").stdout == "jdoe\n", lab.console(node)
+    assert lab.ssh(node, "id -un").stdout == "jdoe\n", lab.told(node)
     assert lab.ssh(f"root@{node}", "id").returncode == 255
     assert lab.ssh(node, "sudo -n id").returncode != 0
     done = lab.ssh(node, "sudo-g5k id -un && sudo-g5k && sudo id -un")

@@ -23,7 +23,7 @@ from g5kdeploy.lab.site.systems import System
 log = logging.getLogger(__name__)
 
 BOOT_SECONDS = 600.0  # a node's way to its SSH server, on a busy machine without KVM
-GRANT_SECONDS = 90.0
+GRANT_SECONDS = 300.0
 INSIDE = "/run/lab"  # the site's folder, as frontend and gateway see it
 
 
