@@ -50,6 +50,7 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
         deployer,
         environments,
         rights=lambda user, nodes: _may_deploy(oar, user, nodes),
+        kavlans={names.SITE: kavlan},
         fetch=fetch.from_homes(places.homes, names.SITE),
     )
     secret = home.password(site.folder / "password")

@@ -9,7 +9,7 @@ import re
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from g5kdeploy.base.clock import SYSTEM, Clock
 from g5kdeploy.lab.fetch import over_http
 from g5kdeploy.lab.kaenv import Environments
+from g5kdeploy.lab.kavlan import DEFAULT, Kavlan
 
 MACRO_STEPS = ("SetDeploymentMiniOS", "BroadcastEnv", "BootNewEnv")
 """Kadeploy's three macro steps, in their order."""
@@ -113,9 +114,10 @@ class Workflow:
 class Deployments:
     """All deployments of the lab, in a database that survives restarts; what runs is in memory, as in kadeploy.
 
-    `rights(user, nodes)` says whether the user holds all these nodes in a running job of type deploy. `fetch(url)`
-    reads a description or a key from a URL. With `end_hook`, the end of a deployment is seen at once, as on the
-    real sites; without it only a refresh (PUT) shows anything. `files` keeps keys that came as text.
+    `rights(user, nodes)` says whether the user holds all these nodes in a running job of type deploy; `kavlans` are
+    the VLANs by site, where nodes end up in the one that a deployment names. `fetch(url)` reads a description or a
+    key from a URL. With `end_hook`, the end of a deployment is seen at once, as on the real sites; without it only a
+    refresh (PUT) shows anything. `files` keeps keys that came as text.
     """
 
     def __init__(
@@ -125,12 +127,14 @@ class Deployments:
         environments: Environments,
         *,
         rights: Callable[[str, list[str]], bool],
+        kavlans: Mapping[str, Kavlan] | None = None,
         fetch: Callable[[str], bytes] = over_http,
         end_hook: bool = True,
         clock: Clock = SYSTEM,
         new_uid: Callable[[], str] = lambda: f"D-{uuid.uuid4()}",
     ) -> None:
         self.deployer, self.environments, self.rights, self.fetch = deployer, environments, rights, fetch
+        self.kavlans = kavlans or {}
         self.end_hook, self.clock, self.new_uid = end_hook, clock, new_uid
         self.files: dict[str, str] = {}
         self.running: dict[str, Workflow] = {}
@@ -159,6 +163,9 @@ class Deployments:
         wanted.description = self._describe(wanted)
         if not self.rights(wanted.user_uid, [str(node) for node in wanted.nodes]):
             raise NotDeployable(400, NO_RIGHTS)
+        kavlan = self.kavlans.get(wanted.site_uid)
+        if wanted.vlan and kavlan is not None and wanted.user_uid not in kavlan.users_of(str(wanted.vlan)):
+            raise NotDeployable(400, f"Invalid VLAN -- {wanted.vlan}\n")
         busy = sorted(set(map(str, wanted.nodes)) & self.deploying())
         if busy and not wanted.ignore_nodes_deploying:
             raise NotDeployable(400, f"Nodes already deploying -- {', '.join(busy)}\n")
@@ -170,6 +177,8 @@ class Deployments:
             self._save(wanted)
 
         def report(node: str, step: str, ok: bool | None, text: str) -> None:
+            if kavlan is not None and ok is None and step == MACRO_STEPS[-1]:
+                kavlan.note(node, str(wanted.vlan) if wanted.vlan else DEFAULT)
             with self._lock:
                 workflow.report(node, step, ok, text)
                 ended = workflow.done() and not workflow.broken

@@ -109,6 +109,13 @@ class Kavlan:
             self._keep()
         return verdicts
 
+    def note(self, name: str, uid: str) -> None:
+        """Somebody else put an interface into a VLAN: kadeploy does, when it boots a node into one."""
+        with self._lock:
+            if name in self.interfaces and self.interfaces[name] != uid:
+                self.interfaces[name] = uid
+                self._keep()
+
     def reset(self, names: Iterable[str]) -> None:
         """Back to the production network, as at the end of a job."""
         self.move("oar", [name for name in names if name in self.interfaces], DEFAULT)

@@ -178,6 +178,8 @@ class Lab:
         self.environments = Environments(
             environment(name, f"server:///grid5000/images/{name}.tar.zst") for name in ("debian12-min", "debian12-std")
         )
+        vlans = Kavlan(usual_vlans(), dict.fromkeys(self.node_names(nodes), DEFAULT), holders=self._holders)
+        kavlans = {first: vlans}
         self.services = SiteServices(
             reference=self.reference,
             oars=self.oars,
@@ -187,12 +189,11 @@ class Lab:
                 self.deployer,
                 self.environments,
                 rights=lambda user, names: self.services.may_deploy(user, names),
+                kavlans=kavlans,
                 clock=self.hand.as_clock(),
             ),
             environments=self.environments,
-            kavlans={
-                "lab": Kavlan(usual_vlans(), dict.fromkeys(self.node_names(nodes), DEFAULT), holders=self._holders)
-            },
+            kavlans=kavlans,
             homes=folder / "homes",
             clock=self.hand.as_clock(),
         )

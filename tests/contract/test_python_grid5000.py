@@ -163,6 +163,38 @@ def test_vlans(lab: Lab, client: Any) -> None:
         client.sites["lab"].vlans[other].nodes.submit([node])
 
 
+def test_a_deployment_into_a_vlan(lab: Lab, client: Any) -> None:
+    job = running_job(lab, client, resources="{type='kavlan'}/vlan=1+nodes=1,walltime=1:0:0")
+    vlan, (node,) = job.resources_by_type["vlans"][0], job.assigned_nodes
+    site = client.sites["lab"]
+    order = {"nodes": [node], "environment": "debian12-min"}
+    with pytest.raises(Grid5000CreateError, match="Invalid VLAN"):
+        site.deployments.create({**order, "vlan": 9 if vlan != "9" else 8})
+    site.deployments.create({**order, "vlan": int(vlan)})
+    lab.advance(200)
+    assert [one.uid for one in site.vlans[vlan].nodes.list()] == [node]
+    site.deployments.create(order)
+    lab.advance(200)
+    assert site.vlans[vlan].nodes.list() == []
+
+
+def test_a_world_of_939_nodes(big_lab: Lab) -> None:
+    client = Grid5000.from_yaml(str(big_lab.home / ".python-grid5000.yaml"))
+    deep = requests.get(f"{big_lab.url}/sites?deep=1", auth=("jdoe", USERS["jdoe"]), timeout=60).json()
+    clusters = [one for site in deep["items"].values() for one in site["clusters"].values()]
+    assert sum(len(cluster["nodes"]) for cluster in clusters) == 939
+    for name in ("site1", "site5"):
+        site = client.sites[name]
+        status = site.status.list()
+        usable = {cluster.uid for cluster in site.clusters.list(queues="default") if not cluster.exotic}
+        assert all(state["soft"] == "free" for state in status.nodes.values())
+        job = site.jobs.create({"command": "sleep 1h", "resources": "nodes=2,walltime=1", "types": ["deploy"]})
+        big_lab.advance(60)
+        job.refresh()
+        assert job.state == "running" and {node.split("-")[0] for node in job.assigned_nodes} <= usable
+        assert all(node.split(".")[1] == name for node in job.assigned_nodes)
+
+
 def test_environments_and_storage(lab: Lab, client: Any) -> None:
     site = client.sites["lab"]
     assert {one.name for one in site.environments.list()} == {"debian12-min", "debian12-std"}
