@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from g5kdeploy.events.event import Emitter, Event
 from g5kdeploy.lab.reference import big_world
+from g5kdeploy.testbed import credentials
+from g5kdeploy.testbed.api import Api
+from g5kdeploy.testbed.records import Records
 from tests.contract.scripted import Lab
+from tests.contract.testbed_world import World
 
 
 @pytest.fixture
@@ -31,3 +36,12 @@ def big_lab(tmp_path: Path) -> Iterator[Lab]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def world(lab: Lab, tmp_path: Path) -> Iterator[World]:
+    """A client on the lab, with its records; its sleeping turns the lab's clock."""
+    events: list[Event] = []
+    emit = Emitter(sinks=[events.append], clock=lab.clock)
+    with Api(credentials.load(lab.home), emit, clock=lab.clock) as api:
+        yield World(lab, api, Records("lab", tmp_path / "reservations", clock=lab.clock), events, emit)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,77 +11,18 @@ import pytest
 from g5kdeploy.base.clock import Clock
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import DeadlinePassed
-from g5kdeploy.events.event import Emitter, Event, State
+from g5kdeploy.events.event import State
 from g5kdeploy.events.failure import ExitCode, InvalidUse, NoResources, NotAllowed, TimeOver, exit_code
 from g5kdeploy.testbed import credentials, inventory
 from g5kdeploy.testbed import reservations as r
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.problems import ApiProblem, JobOver
-from g5kdeploy.testbed.records import Record, Records, RecordState
-from g5kdeploy.testbed.request import Request, RoleNodes, paris
-from tests.contract.scripted import Lab
+from g5kdeploy.testbed.records import RecordState
+from g5kdeploy.testbed.request import RoleNodes, paris
+from tests.contract.testbed_world import World, a_request, nodes
 
 JOBS = "/sites/lab/jobs"
 ONE_JOB = r"/jobs/\d+$"
-
-
-@dataclass
-class World:
-    lab: Lab
-    api: Api
-    records: Records
-    events: list[Event]
-    emit: Emitter
-
-    def deadline(self, seconds: float = 7200) -> Deadline:
-        return Deadline.after(seconds, "the test", self.lab.clock)
-
-    def reserve(self, request: Request | None = None) -> r.Reservation:
-        return r.reserve(self.api, request or a_request(), self.records, self.deadline(), self.emit)
-
-    def wait(self, reservation: r.Reservation, seconds: float = 7200) -> r.Reservation:
-        return r.wait_running(self.api, reservation, self.records, self.deadline(seconds), self.emit)
-
-    def running(self, request: Request | None = None) -> r.Reservation:
-        return self.wait(self.reserve(request))
-
-    def release(self, name: str) -> Record:
-        record = self.records.get(name)
-        assert record is not None
-        return r.release(self.api, record, self.records, self.deadline(), self.emit)
-
-    def count(self, method: str, path: str) -> int:
-        return sum(one == method and re.search(path, asked) is not None for one, asked in self.lab.faults.asked)
-
-    def posts(self) -> int:
-        return self.count("POST", "/sites/lab/jobs$")
-
-    def live(self) -> list[int]:
-        """The jobs that the scheduler has, as it knows them itself."""
-        return [job.id for job in self.lab.oar.current()]
-
-    def by_hand(self, **more: Any) -> int:
-        """A job that something else submits."""
-        body = {"command": "sleep 1d", "resources": "nodes=1,walltime=1:0:0", "types": ["deploy"], **more}
-        return int(self.api.post("/sites/lab/jobs", body, self.deadline())["uid"])
-
-
-@pytest.fixture
-def world(lab: Lab, tmp_path: Path) -> Iterator[World]:
-    events: list[Event] = []
-    emit = Emitter(sinks=[events.append], clock=lab.clock)
-    with Api(credentials.load(lab.home), emit, clock=lab.clock) as api:
-        yield World(lab, api, Records("lab", tmp_path / "reservations", clock=lab.clock), events, emit)
-
-
-def a_request(**more: Any) -> Request:
-    asked: dict[str, Any] = {"site": "lab", "walltime": 3600, "run": "run-1"}
-    roles = (RoleNodes("server", 1), RoleNodes("client", 1))
-    return Request(**{**asked, "roles": roles, **more})
-
-
-def nodes(count: int) -> tuple[RoleNodes, ...]:
-    return (RoleNodes("server", count),)
 
 
 def test_reserve_wait_and_release(world: World) -> None:
@@ -381,89 +319,3 @@ def test_another_users_job_is_not_ours_to_take(world: World) -> None:
             r.attach(other, "lab", number, world.records, world.deadline())
         found, _ = inventory.mine(other, world.records, world.deadline())
         assert found == []
-
-
-def test_mine_asks_the_site_and_not_the_disk(world: World) -> None:
-    mine = world.reserve()
-    foreign = world.by_hand()
-    gone = world.records.known(world.records.ask(a_request(run="run-3"), world.api.uri), 4711)
-    found, trouble = inventory.mine(world.api, world.records, world.deadline())
-    assert trouble == []
-    assert {(one.job.id if one.job else None, one.record.name if one.record else None) for one in found} == {
-        (mine.job.id, mine.record.name),
-        (foreign, None),
-        (None, gone.name),
-    }
-
-
-def test_a_dead_site_does_not_spoil_the_status(world: World) -> None:
-    world.running(a_request(roles=nodes(1)))
-    world.lab.oar.set_state("vm-4.lab.grid5000.fr", "Absent")
-    live, dead = inventory.status(world.api, world.deadline(), ["lab", "nope"])
-    assert live == inventory.SiteStatus("lab", 4, 2, 1, 1)
-    assert dead.site == "nope"
-    assert dead.problem
-
-
-def test_more_nodes_than_exist(world: World) -> None:
-    inventory.check_exists(world.api, a_request(), world.deadline())
-    inventory.check_exists(world.api, a_request(roles=(RoleNodes("s", 4, cluster="vm"),)), world.deadline())
-    with pytest.raises(NoResources, match="has 4 nodes for this reservation, and 5 are asked for") as caught:
-        inventory.check_exists(world.api, a_request(roles=nodes(5)), world.deadline())
-    assert exit_code(caught.value) == ExitCode.NO_RESOURCES
-    for role in (RoleNodes("s", 1, cluster="nope"), RoleNodes("s", 1, properties="gpu_count > 0")):
-        with pytest.raises(NoResources):
-            inventory.check_exists(world.api, a_request(roles=(role,)), world.deadline())
-    by_property = RoleNodes("s", 4, properties="cpuarch = 'x86_64' and memnode > 0")
-    inventory.check_exists(world.api, a_request(roles=(by_property,)), world.deadline())
-    with pytest.raises(InvalidUse, match="no site 'nope'"):
-        inventory.check_exists(world.api, a_request(site="nope"), world.deadline())
-    assert world.posts() == 0
-
-
-def test_the_earliest_start(world: World) -> None:
-    running = world.running(a_request(roles=nodes(3)))
-    world.lab.oar.set_state("vm-4.lab.grid5000.fr", "Alive")
-
-    def earliest(count: int) -> float | None:
-        return inventory.earliest(world.api, a_request(roles=nodes(count)), world.deadline())
-
-    assert earliest(1) == pytest.approx(world.lab.hand.now)
-    assert running.job.ends_at is not None
-    expected = earliest(2)
-    assert expected == running.job.ends_at + 61
-    waiting = world.reserve(a_request(run="run-2", roles=nodes(2)))
-    world.lab.advance(70)
-    again = r.resume(world.api, waiting.record, world.records, world.deadline())
-    assert again is not None
-    assert again.job.scheduled_at == expected
-    assert earliest(5) is None
-
-
-def test_roles_of_different_kinds_get_their_own_nodes(world: World) -> None:
-    roles = (RoleNodes("any", 2), RoleNodes("named", 1, nodes=("vm-1",)), RoleNodes("cluster", 1, cluster="vm"))
-    running = world.running(a_request(roles=roles))
-    found = r.assign(world.api, running, world.deadline())
-    assert found["named"] == ("vm-1.lab.grid5000.fr",)
-    assert sorted(len(names) for names in found.values()) == [1, 1, 2]
-    assert len({name for names in found.values() for name in names}) == 4
-
-
-def test_hardware_for_the_run(world: World) -> None:
-    running = world.running()
-    found = inventory.hardware(world.api, running.nodes, world.deadline())
-    assert list(found) == list(running.nodes)
-    assert all(document["architecture"]["nb_cores"] == 2 and "links" not in document for document in found.values())
-
-
-def test_a_site_of_a_large_testbed(big_lab: Lab) -> None:
-    with Api(credentials.load(big_lab.home), clock=big_lab.clock) as api:
-        deadline = Deadline.after(3600, "a large site", big_lab.clock)
-        site = api.sites(deadline)[0]
-        [found] = inventory.status(api, deadline, [site])
-        assert found.nodes == found.free > 4
-        wanted = a_request(site=site, roles=nodes(found.nodes))
-        inventory.check_exists(api, replace(wanted, roles=nodes(1)), deadline)
-        assert inventory.earliest(api, replace(wanted, roles=nodes(1)), deadline) == big_lab.hand.now
-        with pytest.raises(NoResources, match="and 5000 are asked for"):
-            inventory.check_exists(api, replace(wanted, roles=nodes(5000)), deadline)

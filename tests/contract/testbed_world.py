@@ -1,0 +1,66 @@
+"""A client on the lab, and short words for what tests do with it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.events.event import Emitter, Event
+from g5kdeploy.testbed import reservations as r
+from g5kdeploy.testbed.api import Api
+from g5kdeploy.testbed.records import Record, Records
+from g5kdeploy.testbed.request import Request, RoleNodes
+from tests.contract.scripted import Lab
+
+
+@dataclass
+class World:
+    lab: Lab
+    api: Api
+    records: Records
+    events: list[Event]
+    emit: Emitter
+
+    def deadline(self, seconds: float = 7200) -> Deadline:
+        return Deadline.after(seconds, "the test", self.lab.clock)
+
+    def reserve(self, request: Request | None = None) -> r.Reservation:
+        return r.reserve(self.api, request or a_request(), self.records, self.deadline(), self.emit)
+
+    def wait(self, reservation: r.Reservation, seconds: float = 7200) -> r.Reservation:
+        return r.wait_running(self.api, reservation, self.records, self.deadline(seconds), self.emit)
+
+    def running(self, request: Request | None = None) -> r.Reservation:
+        return self.wait(self.reserve(request))
+
+    def release(self, name: str) -> Record:
+        record = self.records.get(name)
+        assert record is not None
+        return r.release(self.api, record, self.records, self.deadline(), self.emit)
+
+    def count(self, method: str, path: str) -> int:
+        return sum(one == method and re.search(path, asked) is not None for one, asked in self.lab.faults.asked)
+
+    def posts(self) -> int:
+        return self.count("POST", "/sites/lab/jobs$")
+
+    def live(self) -> list[int]:
+        """The jobs that the scheduler has, as it knows them itself."""
+        return [job.id for job in self.lab.oar.current()]
+
+    def by_hand(self, **more: Any) -> int:
+        """A job that something else submits."""
+        body = {"command": "sleep 1d", "resources": "nodes=1,walltime=1:0:0", "types": ["deploy"], **more}
+        return int(self.api.post("/sites/lab/jobs", body, self.deadline())["uid"])
+
+
+def a_request(**more: Any) -> Request:
+    asked: dict[str, Any] = {"site": "lab", "walltime": 3600, "run": "run-1"}
+    roles = (RoleNodes("server", 1), RoleNodes("client", 1))
+    return Request(**{**asked, "roles": roles, **more})
+
+
+def nodes(count: int) -> tuple[RoleNodes, ...]:
+    return (RoleNodes("server", count),)
