@@ -9,7 +9,7 @@ from typing import Any
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.lab import fetch, inventory, kaenv, reference
 from g5kdeploy.lab.accounts import Accounts
-from g5kdeploy.lab.deployments import Deployer, Deployments
+from g5kdeploy.lab.deployments import Deployments
 from g5kdeploy.lab.environments import NAMES
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
 from g5kdeploy.lab.oar import Hooks, Job, Oar, Resource, Scheduler
@@ -17,6 +17,7 @@ from g5kdeploy.lab.reference import NodeHardware, Reference
 from g5kdeploy.lab.services import SiteServices
 from g5kdeploy.lab.settings import Places, Settings
 from g5kdeploy.lab.site import disk, home, images, jobs, names
+from g5kdeploy.lab.site.deployer import Deployer
 from g5kdeploy.lab.site.site import Site
 from g5kdeploy.lab.unmanned import Unmanned
 
@@ -40,7 +41,7 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
         places.folder / "oar.sqlite",
         found,
         pace=settings.pace,
-        hooks=_hooks(site, kavlan),
+        hooks=_hooks(site, kavlan, deployer),
         users=lambda user: user == settings.user,
     )
     kavlan.holders = lambda vlan: _holders(oar, vlan)
@@ -124,11 +125,12 @@ def _kavlan(places: Places, site: Site) -> Kavlan:
     return kavlan
 
 
-def _hooks(site: Site, kavlan: Kavlan) -> Hooks:
+def _hooks(site: Site, kavlan: Kavlan, deployer: Deployer) -> Hooks:
     def on_launch(job: Job) -> Iterable[str]:
         return [] if "deploy" in job.types else site.open_for(job.nodes, job.user)
 
     def on_end(job: Job) -> None:
+        deployer.abandon(job.nodes)
         vlans = [str(one.properties["vlan"]) for one in job.assigned if one.type.startswith("kavlan")]
         kavlan.reset([*job.nodes, *(name for vlan in vlans for name in kavlan.inside(vlan))])
         site.close_for(job.nodes, job.user, deployed="deploy" in job.types)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from g5kdeploy.base.cpio import Entry
@@ -33,14 +33,14 @@ class Deployer:
         self._site = site
         self._images = images
         self._pace = pace
-        self._running: dict[str, threading.Event] = {}
+        self._running: dict[str, tuple[threading.Event, frozenset[str]]] = {}
         self._lock = threading.Lock()
 
     def start(self, deployment: Deployment, report: Report) -> None:
         """Begin, and return at once."""
         stopped = threading.Event()
         with self._lock:
-            self._running[deployment.uid] = stopped
+            self._running[deployment.uid] = (stopped, frozenset(map(str, deployment.nodes)))
         work = _Work(self._site, self._images, self._pace, deployment, report, stopped)
         threading.Thread(target=self._run, args=(work,), name=f"deployment {deployment.uid}", daemon=True).start()
 
@@ -54,14 +54,22 @@ class Deployer:
     def cancel(self, uid: str) -> None:
         """Give up on a deployment at its next step; a node that is booting stays off."""
         with self._lock:
-            stopped = self._running.get(uid)
+            stopped, _ = self._running.get(uid, (None, ()))
         if stopped is not None:
             stopped.set()
+
+    def abandon(self, nodes: Iterable[str]) -> None:
+        """Give up on the deployments of these nodes: their job is over."""
+        gone = set(nodes)
+        with self._lock:
+            for stopped, deployed in self._running.values():
+                if gone & deployed:
+                    stopped.set()
 
     def stop(self) -> None:
         """Give up on all."""
         with self._lock:
-            for stopped in self._running.values():
+            for stopped, _ in self._running.values():
                 stopped.set()
 
 
@@ -103,7 +111,7 @@ class _Work:
             node = self._site.nodes.get(name)
             if node is None:
                 raise Problem(f"{name} is no node of this site")
-            with node.lock:
+            with node.use:
                 self._one(node, system, begin)
         except Problem as problem:
             log.warning("deployment %s lost %s in %s: %s", self.deployment.uid, name, step, problem)

@@ -41,7 +41,10 @@ class Node:
         self.address = names.node_ip(index)
         self.folder = folder
         self.console = folder / "console.log"
-        self.lock = threading.RLock()
+        self.use = (
+            threading.RLock()
+        )  # held for as long as a boot takes: by a deployment, or by a job's beginning and end
+        self.lock = threading.RLock()  # held for a moment: around what changes machine and disk
         self._hardware = hardware
         self._namespace = namespace
         self._machine: Machine | None = None

@@ -240,7 +240,7 @@ class Site:
 
     def boot_standard(self, node: Node, deadline: Deadline) -> None:
         """Bring a node into the standard environment; nothing happens when it runs it already."""
-        with node.lock:
+        with node.use:
             system = self.environment("standard", deadline)
             if node.on() and node.runs == system.name and node.answers(deadline):
                 return
@@ -289,9 +289,10 @@ class Site:
                 except Problem as problem:
                     log.warning("%s is started anew: %s", address, problem)
                     dirty = True
-            if dirty:
-                node.forget()
-            with contextlib.suppress(Problem):
-                self.network.move(node.index, None)
+            with node.use:
+                if dirty:
+                    node.forget()
+                with contextlib.suppress(Problem):
+                    self.network.move(node.index, None)
 
         list(self._pool.map(one, [address for address in addresses if address in self.nodes]))
