@@ -61,6 +61,7 @@ def _running() -> dict[str, Any]:
 def start(screen: Screen, output: str | None, **given: Any) -> None:
     """Start the lab."""
     from g5kdeploy.base.deadline import Deadline
+    from g5kdeploy.base.problem import Problem
     from g5kdeploy.lab import control
     from g5kdeploy.lab.settings import Settings
 
@@ -70,7 +71,12 @@ def start(screen: Screen, output: str | None, **given: Any) -> None:
     if given["reference"] and "://" not in given["reference"]:
         given["reference"] = str(Path(given["reference"]).absolute())  # the lab's process has another folder
     deadline = Deadline.after(START_SECONDS, "the start of the lab")
-    record, now = control.start(_places(), Settings(**given), deadline, lambda line: screen.say(f"lab: {line}"))
+    settings = Settings(**given)
+    try:
+        settings.check()
+    except Problem as problem:
+        raise click.UsageError(str(problem), click.get_current_context()) from problem
+    record, now = control.start(_places(), settings, deadline, lambda line: screen.say(f"lab: {line}"))
     screen.say(f"lab: ready after {time.monotonic() - began:.1f} s" if now else "lab: it runs already")
     _answer(screen, {"state": "running", **record}, output)
 

@@ -24,7 +24,7 @@ def environment(home: Path) -> dict[str, str]:
     """Variables under which commands keep their state in `home` and share the cache of all tests."""
     CACHE.mkdir(parents=True, exist_ok=True)
     home.mkdir(parents=True, exist_ok=True)
-    if not (home / "cache").is_symlink():
+    if not (home / "cache").exists():
         (home / "cache").symlink_to(CACHE)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("G5KDEPLOY_", "XDG_", "LAB_"))}
     return {**kept, "G5KDEPLOY_HOME": str(home), "PYTHONPATH": str(ROOT)}

@@ -66,9 +66,9 @@ sys.exit(status)
 _CONSOLE = {
     "name": "kaconsole3",
     "purpose": "show a node's console",
-    "options": 'parser.add_argument("-f", "--follow", action="store_true", help="go on until interrupted")\n'
+    "options": 'parser.add_argument("-f", "--follow", action="store_true", help="go on until interrupted; usual on a terminal")\n'
     'parser.add_argument("--from", dest="begin", type=int, default=0, metavar="BYTE", help="begin at this byte of it")',
-    "request": 'do="console", follow=options.follow, begin=options.begin',
+    "request": 'do="console", follow=options.follow or os.isatty(0) and os.isatty(1), begin=options.begin',
 }
 _POWER = {
     "name": "kapower3",

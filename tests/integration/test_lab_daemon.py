@@ -1,0 +1,105 @@
+"""The lab's process from outside: start, kill -9, restart, stop; a stand-in for the built environments."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from g5kdeploy.base import debian, files
+from g5kdeploy.base.data import data
+from g5kdeploy.lab.environments import AT_START
+from g5kdeploy.lab.site.namespace import missing
+from tests.support.lab import Lab, call
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or bool(missing(True)), reason=f"needs root and namespaces: {missing(True)}"
+)
+HOSTS = Path("/etc/hosts")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A home whose cache says that the environments are built; nothing here boots them."""
+    made = tmp_path / "lab"
+    built = made / "cache" / "environments"
+    for name in AT_START:
+        record = {"key": debian.digest([data("nix") / "debian"]), "append": "", "release": ""}
+        for part in ("image", "kernel", "initrd"):
+            files.write(built / f"{name}.{part}", part)
+            record[part] = str(built / f"{name}.{part}")
+        files.write_json(built / f"{name}.json", record)
+    yield made
+    call(made, "lab", "stop")
+
+
+def _gone(pid: int) -> bool:
+    """Has that process ended, within a minute?"""
+    end = time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    return not Path(f"/proc/{pid}").exists()
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            found += [int(word) for word in (task / "children").read_text().split()]
+    return found
+
+
+def test_a_lab_is_started_once_and_stopped_whole(home: Path) -> None:
+    lab = Lab.start(home, "--nodes", "1")
+    assert lab.api("GET", "").json()["uid"] == "lab"
+    assert lab.api("GET", "clusters/vm/nodes/vm-1").status_code == 200
+    credentials = lab.client_home / ".python-grid5000.yaml"
+    assert credentials.stat().st_mode & 0o777 == 0o600
+    assert lab.ssh("flab", "hostname").stdout == "flab\n"
+    env = call(home, "lab", "env").stdout
+    assert f"export LAB_HOME={lab.client_home}\n" in env and f"export LAB_URL={lab.record['url']}\n" in env
+    again = call(home, "lab", "start", "--nodes", "1", "-o", "json")
+    assert json.loads(again.stdout)["pid"] == lab.record["pid"] and "runs already" in again.stderr
+    other = call(home, "lab", "start", "--nodes", "3")
+    assert other.returncode == 1 and "other settings" in other.stderr and other.stdout == ""
+    children = _children(lab.record["pid"])
+    assert children
+    stopped = call(home, "lab", "stop")
+    assert stopped.returncode == 0
+    assert all(_gone(pid) for pid in (lab.record["pid"], *children))
+    assert str(home) not in HOSTS.read_text()
+    assert json.loads(call(home, "lab", "status", "-o", "json").stdout)["state"] == "stopped"
+    assert call(home, "lab", "stop").returncode == 0
+    without = call(home, "lab", "env")
+    assert without.returncode == 1 and "lab start" in without.stderr
+
+
+def test_a_killed_lab_leaves_nothing_and_goes_on_where_it_was(home: Path) -> None:
+    lab = Lab.start(home, "--nodes", "1")
+    job = lab.submit(resources="nodes=1,walltime=1", types=["deploy"], name="kept")
+    lab.wait_job(job, "running")
+    assert lab.ssh("flab", "echo mine > file").returncode == 0
+    children = _children(lab.record["pid"])
+    os.kill(lab.record["pid"], signal.SIGKILL)
+    assert all(_gone(pid) for pid in (lab.record["pid"], *children))
+    assert json.loads(call(home, "lab", "status", "-o", "json").stdout)["state"] == "stopped"
+    again = Lab.start(home, "--nodes", "1")
+    assert (again.record["url"], again.record["access"]) == (lab.record["url"], lab.record["access"])
+    assert again.job(job)["state"] == "running"
+    assert again.ssh("flab", "cat file").stdout == "mine\n"
+    assert again.api("DELETE", f"jobs/{job}").status_code == 202
+    again.wait_job(job, "error", "terminated")
+
+
+def test_what_cannot_start_says_why(home: Path) -> None:
+    wrong = call(home, "lab", "start", "--nodes", "0")
+    assert wrong.returncode == 2 and "1 to 64 nodes" in wrong.stderr and "Traceback" not in wrong.stderr
+    lost = call(home, "lab", "start", "--reference", "/no/such/archive.tar")
+    assert lost.returncode == 1 and "/no/such/archive.tar" in lost.stderr and "Traceback" not in lost.stderr
+    assert json.loads(call(home, "lab", "status", "-o", "json").stdout)["state"] == "stopped"
