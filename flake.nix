@@ -55,7 +55,7 @@
         default = pkgs.mkShell {
           packages = with pkgs; [
             python3 qemu nix openssh iproute2 dnsmasq clang llvm libbpf bpftools gnumake dpkg cpio gzip xz zstd
-            squashfsTools e2fsprogs util-linux patchelf curl shellcheck
+            squashfsTools e2fsprogs util-linux curl shellcheck
           ];
         };
       });

@@ -12,6 +12,7 @@ from g5kdeploy.base.data import data
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.process import CommandFailed
 from g5kdeploy.base.text import human_bytes
+from g5kdeploy.closure.additions import additions, refuse
 from g5kdeploy.closure.manifest import Manifest, PathInfo, RoleClosure
 from g5kdeploy.events.event import Emitter, State
 from g5kdeploy.events.failure import Failure, InvalidUse
@@ -24,15 +25,28 @@ class BuildFailed(Failure):
 
 
 def build(
-    composition: Path, roles: Sequence[str] | None, deadline: Deadline, emit: Emitter, flavour: str = "local-store"
+    composition: Path,
+    roles: Sequence[str] | None,
+    deadline: Deadline,
+    emit: Emitter,
+    flavour: str = "local-store",
+    *,
+    ignore_additions: bool = False,
 ) -> Manifest:
     """The manifest of a composition's roles (all of them, or those named), built unless it is there already.
 
-    Raises `InvalidUse` for a composition without `roles.nix` or without a role that is asked for, `BuildFailed`.
+    What composition.nix adds to roles.nix cannot be built without nixpkgs: such a role is refused, or built without
+    it (`ignore_additions`) and the manifest's `built` says so. Raises `InvalidUse` for that, for a composition without
+    `roles.nix` or without a role that is asked for; `BuildFailed`.
     """
     description = composition / "roles.nix"
     if not description.is_file():
         raise InvalidUse(f"{composition} is no composition", cause="it has no roles.nix", hint="g5kdeploy init FOLDER")
+    added = additions(composition, deadline)
+    if not ignore_additions:
+        refuse(added, roles)
+    for name, options in added.items():
+        emit.warn("build", f"built without what composition.nix adds to {name}: {', '.join(options)}")
     key = inputs(composition, flavour, roles)
     kept = folders.cache() / "closures" / f"{key[:32]}.json"
     if kept.exists():
@@ -43,7 +57,7 @@ def build(
             return manifest
     with emit.step(f"build {', '.join(roles) if roles else 'all roles'}") as step:
         systems, lock = _systems(description, roles, deadline)
-        manifest = _manifest(systems, lock, flavour, key, deadline)
+        manifest = _manifest(systems, lock, flavour, key, added, deadline)
         sizes = (f"{name} {human_bytes(manifest.size(name))}" for name in manifest.roles)
         step.text = f"{len(manifest.paths)} paths: {', '.join(sizes)}"
     manifest.save(kept)
@@ -70,7 +84,14 @@ def inputs(composition: Path, flavour: str, roles: Sequence[str] | None = None) 
     return debian.hashed([sources, flavour, sorted(roles) if roles else None])
 
 
-def _manifest(systems: dict[str, debian.System], lock: Path, flavour: str, key: str, deadline: Deadline) -> Manifest:
+def _manifest(
+    systems: dict[str, debian.System],
+    lock: Path,
+    flavour: str,
+    key: str,
+    added: dict[str, list[str]],
+    deadline: Deadline,
+) -> Manifest:
     words = ["nix", "path-info", "--json", "--recursive", *(system.toplevel for system in systems.values())]
     answer: list[dict[str, Any]] = json.loads(debian.nix(words, deadline).stdout)
     paths = {
@@ -88,4 +109,6 @@ def _manifest(systems: dict[str, debian.System], lock: Path, flavour: str, key: 
     locked = files.read_json(lock)
     version = debian.nix(["nix", "--version"], deadline).stdout.strip()
     built = {"by": "nix/debian", "nix": version, "inputs": key, "lock": locked["packages"]}
+    if added:
+        built["without"] = added
     return Manifest(SYSTEM, flavour, roles, paths, built)

@@ -81,5 +81,5 @@ def squash(paths: Iterable[str], to: Path, deadline: Deadline, *compression: str
     # -all-root and fixed times make the same closure the same image
     options = ["-no-strip", "-all-root", "-no-xattrs", "-mkfs-time", "1", "-all-time", "1", "-quiet", "-no-progress"]
     pseudo = ["-p", "nix d 755 0 0", "-p", "nix/store d 755 0 0"]
-    words = ["mksquashfs", *sorted(paths), to, *options, *compression, *pseudo]
+    words: list[str | Path] = ["mksquashfs", *sorted(paths), to, *options, *compression, *pseudo]
     run(words, deadline, hint="apt-get install squashfs-tools")

@@ -113,6 +113,8 @@ class Experiment(_Part):
     """The project that the reservation is accounted to."""
     flavour: Literal["local-store"] = "local-store"
     """How a closure gets onto a node."""
+    additions: Literal["refuse", "ignore"] = "refuse"
+    """What a build without nixpkgs does about NixOS modules that composition.nix adds to roles.nix."""
     environment: Text = "debian12-min"
     """The environment that kadeploy installs first."""
     cache: Cache = Cache()

@@ -20,8 +20,15 @@ def build(session: Session) -> dict[str, Any]:
     experiment = session.experiment
     deadline = session.deadline(BUILD_SECONDS, "the build")
     manifest = closure.build(
-        experiment.composition, sorted(experiment.roles), deadline, session.emit, experiment.flavour
+        experiment.composition,
+        sorted(experiment.roles),
+        deadline,
+        session.emit,
+        experiment.flavour,
+        ignore_additions=experiment.additions == "ignore",
     )
+    for role, options in manifest.built.get("without", {}).items():
+        session.run.warn(f"{role} was built without what composition.nix adds to it: {', '.join(options)}")
     _check_programs(session, manifest)
     session.built(manifest)
     closures = {

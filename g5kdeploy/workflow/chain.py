@@ -42,7 +42,11 @@ def _closures(session: Session) -> Any:
 
 
 PHASES = (
-    Phase("build", building.build, lambda s: inputs(s.experiment.composition, s.experiment.flavour)),
+    Phase(
+        "build",
+        building.build,
+        lambda s: [inputs(s.experiment.composition, s.experiment.flavour), s.experiment.additions],
+    ),
     Phase("vmtest", checking.vmtest, lambda s: [_closures(s), checking.script_hash(s)]),
     Phase("push", building.push, lambda s: [s.testbed.name, s.run.site, _closures(s)]),
     Phase("reserve", reserving.reserve, lambda s: s.experiment.document()["roles"]),

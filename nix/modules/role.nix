@@ -1,6 +1,7 @@
 # A role of roles.nix as a NixOS module. Commands are written with Debian's paths; here /usr/bin/NAME means NAME of the system.
 role:
-{ config, lib, pkgs, ... }:
+let
+  module = { config, lib, pkgs, ... }:
 let
   nixpkgs = package: if builtins.isString package then package else package.nixpkgs;
   find = package: lib.getAttrFromPath (lib.splitString "." (nixpkgs package)) pkgs;
@@ -65,4 +66,9 @@ in
       // lib.optionalAttrs (service ? timeout) { TimeoutStartSec = service.timeout; };
     })
     role.services;
+};
+in
+{
+  key = "g5kdeploy-role"; # by it nix/debian/additions.nix tells what a composition adds to this
+  imports = [ module ];
 }
