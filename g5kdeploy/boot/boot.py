@@ -59,7 +59,7 @@ def boot(
 ) -> Proof:
     """Boot a role's closure on `node`, which root reaches now; on return the closure's own system answers.
 
-    `image` is the role's store for a node without a scratch partition. A node that runs the closure already is left
+    `image`: the role's store is kept in memory (g5k-ramdisk) instead of on the scratch partition. A node that runs the closure already is left
     alone. Raises the problems of this room, and what a `Remote` raises.
     """
     closure = manifest.roles[role]
@@ -98,16 +98,16 @@ def _prepare(
     """Get the store onto the node; what is left is to load the kernel, with a hand-over behind its initrd."""
     closure = manifest.roles[role]
     patience = deadline.within(PULL_SECONDS, f"the closure on {remote.name}")
-    if pull.scratch(remote, deadline):
+    if image is not None:
+        with emit.step("fetch image", remote.name):
+            kernel, *initrds = memory.fetch_image(remote, image, source, patience)
+        store = f"initrd:/{STORE}"
+    elif pull.scratch(remote, deadline):
         with emit.step("pull", remote.name):
             pull.pull(remote, closure.toplevel, source, bundle, manifest.size(role), patience)
         store, kernel, *initrds = (
             f"PARTLABEL={SCRATCH_LABEL}", f"{SCRATCH}{closure.kernel}", f"{SCRATCH}{closure.initrd}"
         )  # fmt: skip
-    elif image is not None:
-        with emit.step("fetch image", remote.name):
-            kernel, *initrds = memory.fetch_image(remote, image, source, patience)
-        store = f"initrd:/{STORE}"
     else:
         raise BootFailed(
             f"{remote.name} has no scratch partition",

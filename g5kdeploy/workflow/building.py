@@ -8,10 +8,12 @@ from typing import Any
 from g5kdeploy import closure
 from g5kdeploy.boot import Source
 from g5kdeploy.closure import Bundle
+from g5kdeploy.closure.image import Image, Part, push_image
 from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.workflow.session import Session
 
 BUILD_SECONDS = 3600.0
+RAMDISK = "g5k-ramdisk"
 PUSH_SECONDS = 1800.0
 
 
@@ -61,7 +63,18 @@ def push(session: Session) -> dict[str, Any]:
     deadline = session.deadline(PUSH_SECONDS, "the push")
     pushed = closure.push(session.manifest, sorted(session.experiment.roles), session.frontend, deadline, session.emit)
     bundle = closure.push_bundle(session.frontend, deadline, session.emit)
-    return {"cache": asdict(pushed), "bundle": asdict(bundle)}
+    images = {}
+    if session.experiment.flavour == RAMDISK:
+        for role in sorted(session.experiment.roles):
+            image = push_image(session.manifest, role, session.frontend, deadline, session.emit)
+            images[role] = asdict(image)
+    return {"cache": asdict(pushed), "bundle": asdict(bundle), "images": images}
+
+
+def image(session: Session, role: str) -> Image | None:
+    """The role's store as an image for the nodes' memory, as `push` left it; None in other flavours."""
+    told = session.run.phases()["push"].result.get("images", {}).get(role)
+    return Image(**{name: Part(**part) for name, part in told.items()}) if told else None
 
 
 def source(session: Session) -> Source:

@@ -96,6 +96,7 @@ def boot_closures(session: Session) -> dict[str, Any]:
             _handover(session, node, addresses),
             session.deadline(BOOT_SECONDS, f"the boot of {node}"),
             session.emit,
+            building.image(session, todo[node]),
         )
 
     proofs = session.on_nodes(todo, bring)
