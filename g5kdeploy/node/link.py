@@ -43,7 +43,8 @@ class Link:
     def __init__(self, hop: Hop, parent: Link | None, keys: HostKeys, ring: KeyRing) -> None:
         self.hop = hop
         self.parent = parent
-        self.sessions = threading.BoundedSemaphore(SESSIONS)
+        self.running = 0  # commands
+        self._places = threading.BoundedSemaphore(SESSIONS)
         self.openings = threading.BoundedSemaphore(OPENINGS)
         self._keys = keys
         self._ring = ring
@@ -68,17 +69,16 @@ class Link:
         """Open a channel with `ask(transport, seconds)`; a connection found dead is opened anew, once.
 
         Nothing was started on the machine before this returns, so that doing it again is safe. A connection may be
-        dead long before paramiko says so: whatever is raised here but a refusal by the server means that it is.
+        dead long before paramiko says so: whatever is raised here means that it is, but a refusal by the server,
+        which is passed on (`paramiko.ChannelException`).
         """
-        import paramiko
-
         for last in (False, True):
             connection = self.connection(deadline)
             try:
                 return wire.orderly(ask(connection.transport, min(wire.CHANNEL, deadline.remaining())))
-            except paramiko.ChannelException:
-                raise  # an answer: the connection lives, the server says no
             except Exception as error:
+                if refused := wire.refusal(error, connection.transport):
+                    raise refused from error  # an answer: the connection lives, the server says no
                 log.debug("%s: no channel: %r", self.hop.name, error)
                 timeout = _is_timeout(error)
                 if timeout and not deadline.passed() and wire.alive(connection.transport, deadline):
@@ -111,6 +111,18 @@ class Link:
                 raise deadline.error(f"{self.hop.name} did not answer") from error
             except Problem as problem:
                 raise copy.copy(problem) from problem
+
+    @contextlib.contextmanager
+    def place(self, deadline: Deadline) -> Iterator[None]:
+        """One of the places for commands on this connection, for as long as the block runs."""
+        with holding(self._places, deadline, f"{self.hop.name} has many commands running"):
+            with self._lock:
+                self.running += 1
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self.running -= 1
 
     def drop(self, connection: fabric.Connection | None = None) -> None:
         """Forget a connection (the current one) and close it in the background: a dead one may block whoever does."""

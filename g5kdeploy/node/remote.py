@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.base.text import human_bytes, redact
-from g5kdeploy.node.link import Closed, Link, holding
+from g5kdeploy.node.link import Closed, Link
 from g5kdeploy.node.problems import ConnectionLost, LoginRefused, RemoteFailed, Result, Unreachable, shorten
 from g5kdeploy.node.talk import Broken, Lines, Streams, talk
 from g5kdeploy.node.wire import alive, transport_of
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PATIENCE = 10  # refused logins in a row after which a machine that boots will not take our key any more
+REFUSALS = 10  # in a row, before a connection on which sessions are stuck is replaced
 TOO_MUCH = 3  # a status no tool of ours ends with otherwise, for a file above its limit
 
 Work = Callable[[], Result]
@@ -220,7 +221,7 @@ class Remote:
 
             return take
 
-        with holding(self._link.sessions, deadline, f"{self.name} has many commands running"), _opened(input) as feed:
+        with self._link.place(deadline), _opened(input) as feed:
             channel = self._session(deadline)
             began = time.monotonic()
             transport = transport_of(channel)
@@ -251,23 +252,30 @@ class Remote:
         return status, time.monotonic() - began
 
     def _session(self, deadline: Deadline) -> paramiko.Channel:
-        """A channel for one command."""
+        """A channel for one command.
+
+        A refusal is the server's MaxSessions: places of commands that ended a moment ago, which are free soon, or of
+        ones that were given up and still run there. From those a new connection helps, if nobody else uses this one.
+        """
         import paramiko
 
         def ask(transport: paramiko.Transport, seconds: float) -> paramiko.Channel:
             return transport.open_session(timeout=seconds)
 
-        try:
+        refusals, renewed = 0, False
+        while True:
             try:
                 return self._link.channel(deadline, ask)
-            except paramiko.ChannelException:
-                # Commands cut off before may still hold their places (MaxSessions): a new connection has its own.
-                self._link.drop()
-                return self._link.channel(deadline, ask)
-        except paramiko.ChannelException as error:
-            raise Unreachable(f"{self.name} lets {self.user} run no command", cause=error.text) from error
-        except TimeoutError as error:
-            raise Unreachable(f"{self.name} does not answer", cause="a new session was not opened in time") from error
+            except TimeoutError as error:
+                raise Unreachable(f"{self.name} does not answer", cause="a session was not opened in time") from error
+            except paramiko.ChannelException as error:
+                refusals += 1
+                if refusals > REFUSALS and self._link.running == 1:
+                    if renewed:
+                        raise Unreachable(f"{self.name} lets {self.user} run no command", cause=error.text) from error
+                    self._link.drop()
+                    refusals, renewed = 0, True
+                deadline.sleep(0.1, f"{self.name} opens no more sessions ({error.text})")
 
     def _abandon(self, channel: paramiko.Channel) -> None:
         """Close a channel without waiting for it; when it cannot be closed, its whole connection goes."""

@@ -163,16 +163,26 @@ def fabric_connection(hop: Hop, sock: Any, identity: Any, deadline: Deadline) ->
     )
 
 
-def alive(transport: paramiko.Transport, deadline: Deadline) -> bool:
-    """Ask for an answer, not for an opinion: whether the other side still speaks."""
+def refusal(error: BaseException, transport: paramiko.Transport) -> paramiko.ChannelException | None:
+    """The server's "no" to a channel that an error means; None when it means anything else.
+
+    paramiko keeps one error for all threads and gives it to whoever comes first: the others are told less.
+    """
     import paramiko
 
+    if isinstance(error, paramiko.ChannelException):
+        return error
+    if str(error) == "Unable to open channel." and transport.is_active():
+        return paramiko.ChannelException(4, "Resource shortage")
+    return None
+
+
+def alive(transport: paramiko.Transport, deadline: Deadline) -> bool:
+    """Ask for an answer, not for an opinion: whether the other side still speaks."""
     try:
         transport.open_session(timeout=min(CHANNEL, deadline.remaining())).close()
-    except paramiko.ChannelException:
-        return True  # it refuses, so it lives
-    except Exception:  # noqa: BLE001  the transport's thread hands on whatever ended it
-        return False
+    except Exception as error:  # noqa: BLE001  the transport's thread hands on whatever ended it
+        return refusal(error, transport) is not None  # who refuses lives
     return True
 
 

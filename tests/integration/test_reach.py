@@ -370,6 +370,34 @@ def test_more_commands_at_once_than_a_server_has_sessions(direct: Remote) -> Non
     assert answers == {str(i): f"{i}\n" for i in range(24)}
 
 
+def test_commands_that_were_given_up_do_not_shut_out_others(site: Site, tmp_path: Path) -> None:
+    own = server(site, tmp_path, "MaxSessions 1")
+    stay = tmp_path / "stay"
+    stay.touch()
+    try:
+        with own_home(tmp_path, block("n", own, f"IdentityFile {site.key}")) as reach:
+            remote = reach.remote("n", None)
+            remote.run("true", soon())
+            with pytest.raises(DeadlinePassed):
+                remote.run(f"while [ -e {stay} ]; do sleep 0.1; done", Deadline.after(1, "the command"))
+            assert remote.run("echo in", soon()).stdout == "in\n"
+    finally:
+        stay.unlink()
+        own.close()
+
+
+def test_a_server_without_sessions_is_told(site: Site, tmp_path: Path) -> None:
+    own = server(site, tmp_path, "MaxSessions 0")
+    try:
+        with (
+            own_home(tmp_path, block("n", own, f"IdentityFile {site.key}")) as reach,
+            pytest.raises(Unreachable, match="run no command"),
+        ):
+            reach.remote("n", None).run("true", soon())
+    finally:
+        own.close()
+
+
 def test_a_file_is_put_again_when_the_connection_broke(direct: Remote, tmp_path: Path) -> None:
     target = tmp_path / "target"
     calls: list[int] = []
