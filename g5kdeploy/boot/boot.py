@@ -59,8 +59,8 @@ def boot(
 ) -> Proof:
     """Boot a role's closure on `node`, which root reaches now; on return the closure's own system answers.
 
-    `image`: the role's store is kept in memory (g5k-ramdisk) instead of on the scratch partition. A node that runs the closure already is left
-    alone. Raises the problems of this room, and what a `Remote` raises.
+    With `image` the role's store is kept in memory (g5k-ramdisk) instead of on the scratch partition. A node that runs
+    the closure already is left alone. Raises the problems of this room, and what a `Remote` raises.
     """
     closure = manifest.roles[role]
     remote = reach.remote(node)
