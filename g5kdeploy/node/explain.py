@@ -38,6 +38,10 @@ def _cause(hop: Hop, error: BaseException | None) -> tuple[str, str]:
     if isinstance(error, TimeoutError):
         return f"{where} does not answer", "is the machine up, and is there a firewall or a gateway on the way?"
     said = str(error) or type(error).__name__
-    if isinstance(error, EOFError | ConnectionResetError) or "banner" in said.lower():
+    if (
+        isinstance(error, EOFError | ConnectionResetError)
+        or "banner" in said.lower()
+        or said.startswith("Unable to open")
+    ):
         return f"{where} closed the connection ({said})", "an overloaded server or gateway does so; try again later"
     return said, ""

@@ -93,12 +93,13 @@ def talk(
         feeder = threading.Thread(target=_feed, args=(channel, feed), name="feed", daemon=True)
         feeder.start() if feed is not None else _end_input(channel)
         _listen(channel, streams, deadline, alive)
-        if channel.exit_status >= 0:
+        if channel.exit_status >= 0 and channel.eof_received:
             return channel.exit_status
+        # The status may come before the last output: without the end of that, it may have been cut.
         deadline.check("the command did not end")
         if not alive():
             raise Broken("the connection ended")
-        return -1  # closed in good order without a status: a signal
+        return channel.exit_status  # closed in good order; -1, without a status: a signal
     finally:
         guard.cancel()
 
@@ -130,12 +131,20 @@ def _listen(channel: paramiko.Channel, streams: Streams, deadline: Deadline, ali
 def _drain(channel: paramiko.Channel, streams: Streams) -> bool:
     moved = False
     while channel.recv_ready():
-        streams.stdout(channel.recv(BLOCK))
+        streams.stdout(_receive(channel.recv))
         moved = True
     while channel.recv_stderr_ready():
-        streams.stderr(channel.recv_stderr(BLOCK))
+        streams.stderr(_receive(channel.recv_stderr))
         moved = True
     return moved
+
+
+def _receive(receive: Callable[[int], bytes]) -> bytes:
+    """What has come; receiving also sends (that there is room again), and fails where that cannot be."""
+    try:
+        return receive(BLOCK)
+    except Exception as error:
+        raise Broken(str(error) or type(error).__name__) from error
 
 
 def _feed(channel: paramiko.Channel, feed: IO[bytes]) -> None:

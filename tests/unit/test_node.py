@@ -25,6 +25,7 @@ from g5kdeploy.node import (
     fan_out,
     fold,
     merge,
+    wire,
 )
 from g5kdeploy.node.explain import explain
 from g5kdeploy.node.hostkeys import HostKey, HostKeys
@@ -32,7 +33,7 @@ from g5kdeploy.node.link import Link
 from g5kdeploy.node.login import KeyRing, NoKeyTaken
 from g5kdeploy.node.settings import Hop, Settings
 from g5kdeploy.node.state import WrongStage
-from g5kdeploy.node.talk import Lines
+from g5kdeploy.node.talk import Broken, Lines, Streams, talk
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP/OW9Mz+mU9Eyr8xpHaTVkt4sE1cFKT/iuLqhEi/neE"
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFZSq7O+TvryStfl1yaXPk0zwnAdllqfvLoZlOxL5ux6"
@@ -319,6 +320,77 @@ def test_one_opens_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for thread in threads:
         thread.join(60)
     assert opened == [1]
+
+
+class Ended:
+    """A channel of paramiko's whose command is over: its status is known, the end of its output may not be."""
+
+    def __init__(self, status: int, eof: bool) -> None:
+        from paramiko.buffered_pipe import BufferedPipe
+
+        self.in_buffer, self.in_stderr_buffer = BufferedPipe(), BufferedPipe()
+        self.in_buffer.feed(b"half")
+        for buffer in (self.in_buffer, self.in_stderr_buffer):
+            buffer.close()
+        self.closed, self.eof_received, self.exit_status = True, eof, status
+        self.status_event = threading.Event()
+        self.status_event.set()
+
+    def exec_command(self, command: str) -> None:
+        """It ran."""
+
+    def shutdown_write(self) -> None:
+        """Nothing to say."""
+
+    def recv_ready(self) -> bool:
+        return bool(self.in_buffer.read_ready())
+
+    def recv_stderr_ready(self) -> bool:
+        return False
+
+    def recv(self, count: int) -> bytes:
+        return bytes(self.in_buffer.read(count))
+
+    def exit_status_ready(self) -> bool:
+        return True
+
+
+def ended(status: int, eof: bool, lives: bool) -> tuple[int, bytes]:
+    said = bytearray()
+    streams = Streams(said.extend, said.extend)
+    channel: Any = Ended(status, eof)
+    return talk(channel, "x", None, streams, soon(), lambda: lives, lambda: None), bytes(said)
+
+
+def test_a_status_counts_when_all_output_came() -> None:
+    assert ended(3, eof=True, lives=False) == (3, b"half")
+    assert ended(3, eof=False, lives=True) == (3, b"half")
+    assert ended(-1, eof=True, lives=True) == (-1, b"half")
+    for status, eof in ((0, False), (-1, False), (-1, True)):
+        with pytest.raises(Broken):
+            ended(status, eof, lives=False)
+
+
+class Sender:
+    """A transport that notes the kinds of messages it was given."""
+
+    def __init__(self) -> None:
+        self.sent: list[int] = []
+
+    def _send_user_message(self, message: Any) -> None:
+        self.sent.append(message.asbytes()[0])
+
+
+def test_nothing_is_sent_on_a_channel_after_its_close() -> None:
+    import paramiko
+
+    sender: Any = Sender()
+    view = wire.Orderly(sender)
+    for kind in (94, 96, 97, 94, 96, 97):  # data, end of file, close
+        message = paramiko.Message()
+        message.add_byte(bytes([kind]))
+        view._send_user_message(message)
+    assert sender.sent == [94, 96, 97]
 
 
 # --- many nodes
