@@ -25,6 +25,7 @@ class Reach:
 
     def __init__(self, home: Path, user: str | None = None, known_hosts: Path | None = None) -> None:
         self.home = home
+        self.user = user
         self.known_hosts = known_hosts or home / ".ssh" / "known_hosts.g5kdeploy"
         self._settings = Settings(home, user)
         self._keys = HostKeys(self.known_hosts)
