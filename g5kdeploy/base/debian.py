@@ -28,8 +28,8 @@ warn-dirty = false
 """Nix as an ordinary program: no sandbox (the building machine's tools serve), no cache that might be unreachable."""
 
 
-class NoSuchRole(Problem):
-    """What was asked for is not in the roles file."""
+class BadRoles(Problem):
+    """A roles file cannot be read, or has not got what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -72,23 +72,14 @@ def nix(words: Sequence[str | Path], deadline: Deadline, *, hint: str = "", chec
 
 def plan(roles: Path, deadline: Deadline) -> dict[str, Any]:
     """What the systems of a roles file need, without building: per role its packages, kernel, programs, count."""
-    expression = data("nix") / "debian" / "plan.nix"
-    words: list[str | Path] = [
-        "nix-instantiate",
-        "--eval",
-        "--strict",
-        "--json",
-        expression,
-        "--arg",
-        "roles",
-        str(roles.absolute()),
-    ]
+    expression = str(data("nix") / "debian" / "plan.nix")
+    words = ["nix-instantiate", "--eval", "--strict", "--json", expression, "--argstr", "roles", str(roles.absolute())]
     try:
         answer: dict[str, Any] = json.loads(nix(words, deadline).stdout)
     except CommandFailed as error:
         if error.done.returncode == 127:
             raise
-        raise Problem(f"{roles} cannot be evaluated", cause=error.cause) from error
+        raise BadRoles(f"{roles} cannot be evaluated", cause=error.cause) from error
     return answer
 
 
@@ -128,7 +119,7 @@ def systems(
     wanted = list(names) if names is not None else list(known["roles"])
     unknown = [name for name in wanted if name not in known["roles"]]
     if unknown:
-        raise NoSuchRole(
+        raise BadRoles(
             f"{roles} has no role {', '.join(unknown)}", cause=f"it has: {', '.join(known['roles']) or 'none'}"
         )
     apt = Apt(folders.cache() / "debian")
@@ -184,7 +175,7 @@ def environment(name: str, deadline: Deadline) -> Environment:
             return _environment(name, kept)
     known = plan(roles, deadline)
     if name not in known["roles"]:
-        raise NoSuchRole(f"the lab has no environment {name}", cause=f"it has: {', '.join(sorted(known['roles']))}")
+        raise BadRoles(f"the lab has no environment {name}", cause=f"it has: {', '.join(sorted(known['roles']))}")
     apt = Apt(folders.cache() / "debian")
     lock = apt.lock(known, deadline)
     out = _build(roles, lock, apt.debs, [name], "images", deadline)[name]

@@ -69,7 +69,7 @@ def _systems(
 ) -> tuple[dict[str, debian.System], Path]:
     try:
         return debian.systems(description, deadline, roles)
-    except debian.NoSuchRole as error:
+    except debian.BadRoles as error:
         raise InvalidUse(error.what, cause=error.cause, hint=error.hint) from error
     except CommandFailed as error:
         if error.done.argv[0] != "nix-build" or error.done.returncode == 127:

@@ -1,7 +1,7 @@
 # roles.nix -> what apt must be asked for, role by role: names only, nothing is built.
 { roles }:
 let
-  spec = import roles;
+  spec = import (/. + roles);
   base = import ./base.nix;
   debian = p: if builtins.isString p then p else p.debian or null;
   kernelOf = role: debian (role.kernel or base.kernel);

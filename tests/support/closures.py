@@ -15,6 +15,7 @@ from g5kdeploy.base import cpio, debian
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.lab.site import disk
 from g5kdeploy.qemu import Disk, Machine, MachineSpec, UserNet
+from tests.support.lab import environment
 from tests.support.sshd import SshServer, make_key, write_ssh_config
 
 GUEST_SEES_HOST = "10.0.2.2"
@@ -24,6 +25,57 @@ NEEDED = ("nix", "nix-build", "apt-get", "dpkg-deb", "mksquashfs", "cpio", "clan
 def missing() -> list[str]:
     """Programs that a build needs and this machine has not got."""
     return [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin") is None]
+
+
+def shared_cache(home: Path) -> Path:
+    """A home of its own for g5kdeploy, with the cache that all tests share: packages are fetched and built once."""
+    environment(home)
+    return home
+
+
+def compose(folder: Path, word: str) -> Path:
+    """A composition with one role: a service in C that serves a word on a port, a script, a file."""
+    folder.mkdir(parents=True)
+    (folder / "made_up.c").write_text(_SERVICE)
+    (folder / "roles.nix").write_text(_ROLES.replace("WORD", word))
+    return folder
+
+
+_ROLES = """{
+  roles.made = {
+    packages = [ ];
+    binaries.made-up = ./made_up.c;
+    files."/etc/made-up" = "WORD\\n";
+    files."/usr/bin/made-up-script" = "#!/bin/sh\\ncat /etc/made-up\\n";
+    services.made-up = { command = "/usr/bin/made-up"; after = [ "network.target" ]; user = "nobody"; };
+  };
+}
+"""
+
+_SERVICE = r"""
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <unistd.h>
+
+int main(void) {
+    struct sockaddr_in me = {.sin_family = AF_INET, .sin_port = htons(4567)};
+    int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(listener, (struct sockaddr *)&me, sizeof me) != 0 || listen(listener, 8) != 0)
+        return 1;
+    for (;;) {
+        int peer = accept(listener, NULL, NULL);
+        char word[256];
+        FILE *file = fopen("/etc/made-up", "r");
+        size_t count = file ? fread(word, 1, sizeof word, file) : 0;
+        if (file)
+            fclose(file);
+        if (write(peer, word, count) < 0)
+            perror("write");
+        close(peer);
+    }
+}
+"""
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

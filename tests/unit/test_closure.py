@@ -298,6 +298,7 @@ SAID = [
     ("error: writing to file: No space left on device", NoRoom),
     ("error: unable to download 'http://h/x.narinfo': Couldn't connect to server (7)", CacheUnreachable),
     (f"error: path '{TOP}' does not exist in binary cache 'http://h'", CacheUnreachable),
+    (f"error: path '{TOP}' is required, but there is no substituter that can build it", CacheUnreachable),
     ("error: something that nobody has seen before", BootFailed),
 ]
 
