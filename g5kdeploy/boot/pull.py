@@ -129,7 +129,7 @@ _REASONS: tuple[tuple[str, type[BootFailed], str, str], ...] = (
         f"remove what earlier closures left: rm -rf {SCRATCH}/nix",
     ),
     (
-        r"no substituter|unable to download|(?:Couldn't|Could not) resolve|does not exist in|HTTP error|is not valid|Connection refused",
+        r"no substituter|unable to download|(?:Couldn't|Could not) resolve|does not exist in|HTTP error|is not valid|refused",
         CacheUnreachable,
         "{node} cannot fetch from {url}",
         "push again: g5kdeploy push; does the node reach the site's public web?",

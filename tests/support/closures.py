@@ -22,9 +22,10 @@ GUEST_SEES_HOST = "10.0.2.2"
 NEEDED = ("nix", "nix-build", "apt-get", "dpkg-deb", "mksquashfs", "cpio", "clang", "sshd")
 
 
-def missing() -> list[str]:
-    """Programs that a build needs and this machine has not got."""
-    return [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin") is None]
+def missing(*, vm: bool = False) -> list[str]:
+    """Programs that a build needs, with `vm` those that a machine needs, too, and this one has not got."""
+    wanted = (*NEEDED, "qemu-system-x86_64", "sfdisk", "mkfs.ext4") if vm else NEEDED
+    return [name for name in wanted if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin") is None]
 
 
 def shared_cache(home: Path) -> Path:
