@@ -118,10 +118,6 @@ class Machine:
         """What the reset button does: the guest begins anew, with the kernel that the machine was started with."""
         self.qmp("system_reset")
 
-    def press_power(self) -> None:
-        """A short press of the power button: the guest is asked to shut down."""
-        self.qmp("system_powerdown")
-
     def power_off(self) -> None:
         """Cut the power."""
         self.stop()

@@ -195,15 +195,6 @@ class Site:
 
     # ---- what scheduler and API ask for ------------------------------------------------------------------------------
 
-    def fetch(self, url: str, limit: int = 8 * 2**20) -> bytes:
-        """Read a URL as a machine of the site sees it, at most `limit` bytes."""
-        deadline = Deadline.after(60, f"the download of {url}")
-        words = ["curl", "--fail", "--silent", "--show-error", "--location", "--max-filesize", str(limit), "--", url]
-        done = process.run([*self.namespace.enter(mounts=True), *words], deadline, check=False)
-        if done.returncode != 0:
-            raise Problem(f"{url} cannot be fetched", cause=done.stderr.strip())
-        return done.stdout.encode()
-
     def download(self, url: str, to: Path, deadline: Deadline) -> None:
         """Fetch a large file into `to`, as a machine of the site sees it."""
         words = ["curl", "--fail", "--silent", "--show-error", "--location", "--", url]
