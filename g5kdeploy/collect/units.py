@@ -8,13 +8,14 @@ it. A unit's name is its identity: starting it twice starts it once.
 from __future__ import annotations
 
 import re
+import secrets
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.events.failure import Failure, InvalidUse
-from g5kdeploy.node import Remote, RemoteFailed
+from g5kdeploy.node import ConnectionLost, Remote, RemoteFailed
 
 BASE = "/var/lib/g5kdeploy"  # on the node; not /run, where a workload's output would fill the memory
 STOP = 10  # seconds between TERM and KILL
@@ -58,9 +59,10 @@ class Unit:
     def folder(self) -> str:
         return f"{self.base}/{self.name}"
 
-    def systemd_run(self) -> list[str]:
-        """The words that start it."""
+    def systemd_run(self, starter: str = "") -> list[str]:
+        """The words that start it; `starter` is noted down for a unit that runs once."""
         folder = self.folder
+        begin = f"ExecStartPre=+/bin/sh {folder}/begin {starter}".rstrip()
         own = [
             "Type=exec",
             "Delegate=yes",  # a workload may make cgroups of its own below its unit's
@@ -70,7 +72,7 @@ class Unit:
             f"WorkingDirectory={folder}/work",
             *([f"RuntimeMaxSec={self.timeout:g}"] if self.timeout is not None else []),
             *([f"User={self.user}"] if self.user != "root" else []),
-            *([f"ExecStartPre=+/bin/sh {folder}/begin", f"ExecStopPost=+/bin/sh {folder}/end"] if self.once else []),
+            *([begin, f"ExecStopPost=+/bin/sh {folder}/end"] if self.once else []),
             *self.properties,
         ]
         return [
@@ -90,6 +92,7 @@ _BEGIN = """\
 set -e
 cd {folder}
 mkdir began 2>/dev/null || {{ echo 'it ran before' >&2; exit 1; }}
+echo "$1" > starter
 date +%s.%N > started
 """
 _END = """\
@@ -117,8 +120,10 @@ cat > program.$$
 {files}
 {owner}
 mv -f program.$$ program
-cp /proc/sys/kernel/random/boot_id boot
+cat /proc/sys/kernel/random/boot_id > boot.$$; mv -f boot.$$ boot
 if {run} 2> refused; then echo started; exit 0; fi
+# systemd also calls a start failed when the program ended at once.
+if [ "$(cat starter 2>/dev/null)" = {starter} ]; then echo started; exit 0; fi
 attach
 cat refused >&2
 exit 1
@@ -131,7 +136,11 @@ def start(remote: Remote, unit: Unit, deadline: Deadline) -> str:
     extra = dict(unit.files)
     if unit.once:
         extra |= {"begin": _BEGIN.format(folder=folder), "end": _END.format(folder=folder)}
-    files = "\n".join(f"printf %s {shlex.quote(text)} > {name}" for name, text in extra.items())
+    # Aside and renamed: the unit of another who starts the same may be reading them.
+    files = "\n".join(
+        f"printf %s {shlex.quote(text)} > {name}.$$; mv -f {name}.$$ {name}" for name, text in extra.items()
+    )
+    starter = secrets.token_hex(8)
     own = f"chown {shlex.quote(unit.user)} program.$$ work" if unit.user != "root" else ":"
     script = _START.format(
         unit=unit.unit,
@@ -139,10 +148,14 @@ def start(remote: Remote, unit: Unit, deadline: Deadline) -> str:
         once="" if unit.once else "# ",
         files=files or ":",
         owner=own,
-        run=shlex.join(unit.systemd_run()),
+        starter=starter,
+        run=shlex.join(unit.systemd_run(starter)),
     )
     try:
-        said = remote.run(script, deadline, input=unit.program).stdout.split()
+        try:
+            said = remote.run(script, deadline, input=unit.program).stdout.split()
+        except ConnectionLost:  # started or not: starting twice is starting once
+            said = remote.run(script, deadline, input=unit.program).stdout.split()
     except RemoteFailed as failed:
         raise NotStarted(
             f"{unit.unit} did not start on {remote.name}",
