@@ -70,11 +70,13 @@ def _phase(name: str, text: str, example: str, *options: Any, new: bool = False)
 
 
 def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
-    from g5kdeploy.workflow import chain, reserving
+    from g5kdeploy.workflow import chain, checking, reserving
 
     if name == "reserve" and more.get("wait") is not None:
         wait = float(times.seconds(more["wait"], "--wait"))
         return chain.do(session, name, work=lambda session: reserving.reserve(session, wait))
+    if name == "vmtest" and more.get("again"):
+        return chain.do(session, name, again=True, work=lambda session: checking.vmtest(session, reuse=False))
     return chain.do(session, name, again=bool(more.get("again")))
 
 

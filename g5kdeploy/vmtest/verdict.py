@@ -64,9 +64,9 @@ class Verdict:
         subtests = len(self.parts) - 1
         told = f"passed on {', '.join(self.machines)}: " if self.machines else "passed: "
         told += f"{subtests} subtests" if subtests != 1 else "1 subtest"
-        return told + (
-            " (an earlier verdict: its inputs still hold)" if self.reused else f" in {human_seconds(self.seconds)}"
-        )
+        if self.reused:
+            return f"an earlier verdict is reused, its inputs hold: {told}"
+        return f"{told} in {human_seconds(self.seconds)}"
 
 
 def key_of(toplevels: Mapping[str, str], counts: Mapping[str, int], script: str) -> str:

@@ -47,7 +47,7 @@ PHASES = (
         building.build,
         lambda s: [inputs(s.experiment.composition, s.experiment.flavour), s.experiment.additions],
     ),
-    Phase("vmtest", checking.vmtest, lambda s: [_closures(s), checking.script_hash(s)]),
+    Phase("vmtest", checking.vmtest, lambda s: [_closures(s), checking.script_hash(s), checking.counts(s)]),
     Phase("push", building.push, lambda s: [s.testbed.name, s.run.site, _closures(s)]),
     Phase("reserve", reserving.reserve, lambda s: s.experiment.document()["roles"]),
     Phase("deploy", deploying.deploy, lambda s: [_job(s), _closures(s), s.experiment.environment]),

@@ -16,7 +16,12 @@ def script_hash(session: Session) -> str | None:
     return hashlib.sha256(script.read_bytes()).hexdigest() if script else None
 
 
-def vmtest(session: Session) -> dict[str, Any]:
+def counts(session: Session) -> dict[str, int]:
+    """How many machines each role has."""
+    return {name: role.nodes for name, role in session.experiment.roles.items()}
+
+
+def vmtest(session: Session, reuse: bool = True) -> dict[str, Any]:
     """Run the test script on local machines that run the very closures; a verdict is reused while its inputs hold."""
     from g5kdeploy import vmtest as room
 
@@ -24,15 +29,15 @@ def vmtest(session: Session) -> dict[str, Any]:
     if script is None:
         return {"detail": "the composition has no test script"}
     timeout = float(session.experiment.check.timeout)
-    counts = {name: role.nodes for name, role in session.experiment.roles.items()}
     verdict = room.run_local(
         session.manifest,
-        counts,
+        counts(session),
         script,
         session.run.folder / "vmtest",
         session.deadline(timeout + 900, "the test on local machines"),
         session.emit,
         timeout=timeout,
+        reuse=reuse,
     )
     return {"detail": verdict.words, "reused": verdict.reused}
 

@@ -80,7 +80,7 @@ def test_a_verdict_holds_for_its_inputs_alone() -> None:
     verdict.keep(key, PASSED)
     found = verdict.find(key)
     assert found is not None and found.reused and found.passed and found.parts == PASSED.parts
-    assert "earlier verdict" in found.words and "1 subtest" in found.words
+    assert "reused" in found.words and "1 subtest" in found.words
     for other in (
         verdict.key_of({"a": "/nix/store/y"}, {"a": 1}, "start_all()"),
         verdict.key_of({"a": "/nix/store/x"}, {"a": 2}, "start_all()"),
@@ -140,7 +140,7 @@ def test_the_driver_runs_once_for_the_same_inputs(tmp_path: Path, monkeypatch: p
     assert not test().reused and len(runs) == 2
     again = test()
     assert again.reused and len(runs) == 2
-    assert any(event.state is State.SKIPPED and "earlier verdict" in event.detail for event in events)
+    assert any(event.state is State.SKIPPED and "reused" in event.detail for event in events)
     assert len(ET.parse(folder / "junit.xml").findall(".//testcase")) == 2
     outcome[:] = [PASSED, PASSED]
     test(reuse=False)
