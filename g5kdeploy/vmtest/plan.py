@@ -53,6 +53,7 @@ class Guest:
             initrd=Path(self.initrd),
             append=self.append,
             memory=MEMORY,
+            cpus=1,  # as the NixOS test driver has it; emulated, a second one only makes the boot slower
             disks=(Disk(Path(self.store), readonly=True),),
             nics=(UserNet(ssh, {0: 22}),),
             extra=("-netdev", netdev, "-device", f"virtio-net-pci,netdev={CABLE},mac={mac},romfile="),

@@ -121,9 +121,7 @@ class Supervisor:
             self._write(f"{machine}: booting")
             self.emit.emit(machine, "boot", State.START)
         elif what == "booted":
-            problem, seconds = event["problem"], float(event["seconds"])
-            self._write(f"{machine}: {problem or 'up'} after {human_seconds(seconds)}")
-            self.emit.emit(machine, "boot", State.FAILED if problem else State.OK, problem, seconds)
+            self._booted(machine, event["problem"], float(event["seconds"]), bool(event["off"]))
         elif what == "begin":
             self._begin(str(event["part"]))
         elif what == "end":
@@ -131,6 +129,13 @@ class Supervisor:
             kind = Kind(event["kind"])
             part = Part(event["part"], kind, float(event["seconds"]), event["message"], event["detail"])
             self._end(part)
+
+    def _booted(self, machine: str, problem: str, seconds: float, off: bool) -> None:
+        state = State.FAILED if problem else State.OK
+        if problem and off:
+            state, problem = State.SKIPPED, "switched off before it was up"
+        self._write(f"{machine}: {problem or 'up'} after {human_seconds(seconds)}")
+        self.emit.emit(machine, "boot", state, problem, seconds)
 
     def _begin(self, name: str) -> None:
         self._open[name] = time.monotonic()

@@ -147,6 +147,8 @@ class VirtualMachine(Machine):
         return tail(self.get_console_log(), lines)
 
     def _hang_up(self) -> None:
+        if self._boot is not None:
+            self._boot.off = True
         if self._reach is not None:
             self._reach.close()
         self._reach = self._boot = None
@@ -165,6 +167,8 @@ class _Boot:
         self, machine: VirtualMachine, remote: Remote, port: int, wire: Wire, deadline: Deadline, before: str = ""
     ) -> None:
         self.port = port
+        self.off = False
+        """Set when the machine is switched off on purpose: that it does not come up is no problem then."""
         self._machine = machine
         self._remote = remote
         self._wire = wire
@@ -194,7 +198,8 @@ class _Boot:
             self._problem = problem
         finally:
             said = str(self._problem) if self._problem else ""
-            self._wire.send("booted", machine=self._machine.name, seconds=time.monotonic() - began, problem=said)
+            seconds = time.monotonic() - began
+            self._wire.send("booted", machine=self._machine.name, seconds=seconds, problem=said, off=self.off)
             self._done.set()
 
     def _await(self) -> None:
