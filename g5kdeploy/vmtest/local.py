@@ -83,18 +83,20 @@ def run_local(
 
 @contextlib.contextmanager
 def _state(folder: Path) -> Iterator[Path]:
-    """A fresh folder for keys, disks and sockets, removed at the end; what a killed test left is ended first."""
+    """A fresh folder for keys, disks and sockets, removed at the end; what a killed test left there is ended first.
+
+    One test at a time in a folder: the caller sees to that.
+    """
     state = folder / STATE
-    with files.lock(folder / ".lock", f"the test in {folder}"):
+    _clear(state)
+    for console in (folder / "consoles").glob("*.log"):
+        console.unlink()
+    (folder / LOG).unlink(missing_ok=True)
+    state.mkdir(mode=0o700)
+    try:
+        yield state
+    finally:
         _clear(state)
-        for console in (folder / "consoles").glob("*.log"):
-            console.unlink()
-        (folder / LOG).unlink(missing_ok=True)
-        state.mkdir(mode=0o700)
-        try:
-            yield state
-        finally:
-            _clear(state)
 
 
 def _clear(state: Path) -> None:

@@ -21,7 +21,9 @@ from g5kdeploy.vmtest.machine import PATIENCE, Machine
 from g5kdeploy.vmtest.plan import CABLE, Guest
 from g5kdeploy.vmtest.wire import Wire
 
-BANNER_SECONDS = 3.0
+BANNER_SECONDS = (2.0, 30.0)
+"""How long a greeting is waited for, at first and at most: an emulated machine on a busy host is slow to start an sshd for
+each who asks, and asking too soon again only makes it slower."""
 POLL_SECONDS = 0.5
 _DEAD = re.compile(r"Kernel panic - not syncing.*|^stage 1: (?!store at ).*", re.MULTILINE)
 
@@ -203,10 +205,12 @@ class _Boot:
             self._done.set()
 
     def _await(self) -> None:
+        patience, most = BANNER_SECONDS
         while True:
             self._check()
             try:
-                if _greets(self.port):
+                patience = min(patience * 1.3, most)
+                if _greets(self.port, min(patience, self._deadline.remaining() or 0.1)):
                     attempt = self._deadline.within(60, f"the first command on {self._machine.name}")
                     if self._remote.boot_id(attempt) != self._before:
                         return
@@ -225,11 +229,10 @@ class _Boot:
             raise MachineFailed(f"{name} cannot boot", cause=dead[0].strip(), log=console)
 
 
-def _greets(port: int) -> bool:
+def _greets(port: int, seconds: float) -> bool:
     """Does an SSH server answer? QEMU takes connections long before the guest does."""
     try:
-        with socket.create_connection(("127.0.0.1", port), BANNER_SECONDS) as channel:
-            channel.settimeout(BANNER_SECONDS)
+        with socket.create_connection(("127.0.0.1", port), seconds) as channel:
             return channel.recv(4) == b"SSH-"
     except OSError:
         return False
