@@ -6,6 +6,7 @@ import contextlib
 import copy
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ Ask = Callable[["paramiko.Transport", float], "paramiko.Channel"]
 
 SESSIONS = 8  # at once on one connection; OpenSSH's MaxSessions is 10
 OPENINGS = 16  # connections being opened through one gateway at the same moment
+HASTE = 5.0  # seconds: a connection that had less time to answer is not taken for dead
 GREETINGS = 4  # attempts where a server hangs up before its greeting, as one above its MaxStartups does
 
 
@@ -74,15 +76,18 @@ class Link:
         """
         for last in (False, True):
             connection = self.connection(deadline)
+            began = time.monotonic()
             try:
                 return wire.orderly(ask(connection.transport, min(wire.CHANNEL, deadline.remaining())))
             except Exception as error:
                 if refused := wire.refusal(error, connection.transport):
                     raise refused from error  # an answer: the connection lives, the server says no
                 log.debug("%s: no channel: %r", self.hop.name, error)
-                timeout = _is_timeout(error)
-                if timeout and not deadline.passed() and wire.alive(connection.transport, deadline):
-                    raise TimeoutError("no answer") from error  # from behind it: the machine itself is there
+                if _is_timeout(error):
+                    if deadline.passed() and time.monotonic() - began < HASTE:
+                        raise deadline.error(f"{self.hop.name} did not answer") from error
+                    if not deadline.passed() and wire.alive(connection.transport, deadline):
+                        raise TimeoutError("no answer") from error  # from behind it: the machine itself is there
                 self.drop(connection)
                 deadline.check(f"{self.hop.name} stopped answering")
                 if last:

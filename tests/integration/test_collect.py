@@ -294,7 +294,7 @@ def test_a_counter_is_exact_between_two_scrapes_asked_for(
     assert (seen[0], seen[-1]) == (0, 12345)
     assert set(values(tmp_path / "m.parquet", "n2", "up")) == {0}
     with pytest.raises(ScraperGone, match="does not run"):
-        scrape_now(node, scraper, soon(3))
+        scrape_now(node, scraper, soon())
 
 
 def test_stopping_closes_the_last_segment(

@@ -333,7 +333,6 @@ def test_a_server_that_never_greets(tmp_path: Path, site: Site) -> None:
 
 def test_a_machine_without_power_is_noticed(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(talk, "IDLE", 0.3)
-    monkeypatch.setattr(wire, "CHANNEL", 1.0)
     own = server(site, tmp_path)
     try:
         with own_home(tmp_path, block("n", own, f"IdentityFile {site.key}")) as reach:
@@ -352,6 +351,7 @@ def test_a_machine_without_power_is_noticed(site: Site, tmp_path: Path, monkeypa
             thread.start()
             assert ready.wait(LONG)
             own.pause()
+            monkeypatch.setattr(wire, "CHANNEL", 1.0)
             thread.join(LONG)
             assert isinstance(caught[0], ConnectionLost)
             assert "stopped answering" in str(caught[0])
@@ -502,8 +502,10 @@ def test_wait_ready_sees_a_server_come(site: Site, tmp_path: Path) -> None:
     try:
         with own_home(tmp_path, block("n", own, f"IdentityFile {site.key}")) as reach:
             remote = reach.remote("n", None)
+            import fabric  # noqa: F401  its time is not the boot's
+
             with pytest.raises(DeadlinePassed, match="refused the connection"):
-                remote.wait_ready(Deadline.after(1.5, "the boot of n"))
+                remote.wait_ready(Deadline.after(4, "the boot of n"))
             waiting = threading.Thread(target=remote.wait_ready, args=(soon(),))
             waiting.start()
             own.listen()
