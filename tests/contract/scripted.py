@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,8 +133,10 @@ class ScriptedDeployer:
 class Oars(Mapping[str, Oar]):
     """A scheduler for each site, made when it is first asked for: a world of sites costs nothing until then."""
 
-    def __init__(self, folder: Path, reference: Reference, network: SiteNetwork, hand: HandClock) -> None:
-        self.folder, self.reference, self.network, self.hand = folder, reference, network, hand
+    def __init__(
+        self, folder: Path, reference: Reference, network: SiteNetwork, hand: HandClock, pace: float = 1.0
+    ) -> None:
+        self.folder, self.reference, self.network, self.hand, self.pace = folder, reference, network, hand, pace
         self.made: dict[str, Oar] = {}
         self._lock = threading.Lock()
 
@@ -145,7 +147,9 @@ class Oars(Mapping[str, Oar]):
             if site not in self.made:
                 found = resources(self.reference, site, self.network)
                 store = self.folder / f"{site}.sqlite"
-                self.made[site] = Oar(store, found, clock=self.hand.as_clock(), users=USERS.__contains__)
+                self.made[site] = Oar(
+                    store, found, clock=self.hand.as_clock(), pace=self.pace, users=USERS.__contains__
+                )
             return self.made[site]
 
     def __contains__(self, site: object) -> bool:
@@ -161,20 +165,30 @@ class Oars(Mapping[str, Oar]):
 class Lab:
     """A running lab. `home` is what a client takes for its HOME, `url` the API as that client knows it.
 
-    Without a `world` it is the site `lab` with its `nodes`; `oar` is the scheduler of the (first) site.
+    Without a `world` it is the site `lab` with its `nodes`; `oar` is the scheduler of the (first) site. It begins at
+    `now` (unix time); `pace` is the scheduler's.
     """
 
-    def __init__(self, folder: Path, nodes: int = 4, world: Reference | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        nodes: int = 4,
+        world: Reference | None = None,
+        *,
+        now: float = TUESDAY,
+        pace: float = 1.0,
+        deployer: Callable[[HandClock], ScriptedDeployer] = ScriptedDeployer,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.home = folder / "home-of-jdoe"
-        self.hand = HandClock()
+        self.hand = HandClock(now)
         self.network = SiteNetwork()
         self.reference = world or lab_site(nodes, NodeHardware(cores=2), self.network)
-        self.oars = Oars(folder, self.reference, self.network, self.hand)
+        self.oars = Oars(folder, self.reference, self.network, self.hand, pace)
         first = self.reference.sites()[0]
         self.oar = self.oars[first]
-        self.deployer = ScriptedDeployer(self.hand)
+        self.deployer = deployer(self.hand)
         self.environments = Environments(
             environment(name, f"server:///grid5000/images/{name}.tar.zst") for name in ("debian12-min", "debian12-std")
         )

@@ -29,7 +29,11 @@ def make_key(path: Path) -> Path:
 class SshServer:
     """An SSH server on a port of 127.0.0.1; the user who runs the tests may enter with `authorized`."""
 
-    def __init__(self, folder: Path, authorized: str, *options: str, path: str = DEFAULT_PATH) -> None:
+    def __init__(
+        self, folder: Path, authorized: str, *options: str, path: str = DEFAULT_PATH, inside: tuple[str, ...] = ()
+    ) -> None:
+        """`inside` are words in front of each sshd, such as a call of nsenter."""
+        self.inside = inside
         (folder / "home").mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:  # where sshd shuts in its unprivileged half; a boot without systemd does not make it
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
@@ -129,7 +133,7 @@ class SshServer:
                     self.drop_next -= 1
                     continue
                 child = subprocess.Popen(
-                    [SSHD, "-i", "-e", "-f", self.folder / "sshd_config"],
+                    [*self.inside, SSHD, "-i", "-e", "-f", self.folder / "sshd_config"],
                     stdin=wire,
                     stdout=wire,
                     stderr=log,
