@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.base.problem import DeadlinePassed
+from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.base.text import human_seconds
 from g5kdeploy.collect import units
 from g5kdeploy.events.failure import InvalidUse
@@ -93,17 +93,19 @@ def follow(
     workload: Workload,
     deadline: Deadline,
     out: Callable[[str], None] | None = None,
+    out_of_sight: Callable[[Problem], None] = lambda problem: None,
 ) -> WorkloadResult:
     """Hand on its output lines from the beginning until it ends, across lost connections; how it ended.
 
     Never raises because the workload failed: that is in the result. Raises `DeadlinePassed` at the deadline and
-    leaves the workload running.
+    leaves the workload running. `out_of_sight` is told whenever the node cannot be seen, and may raise to give up.
     """
     seen = _Seen(out)
     while True:
         try:
             report = _watch(remote, workload, deadline, seen)
         except (ConnectionLost, Unreachable) as problem:
+            out_of_sight(problem)
             try:
                 deadline.sleep(_RETRY, str(problem))
                 deadline.check(str(problem))

@@ -37,11 +37,11 @@ def members(archive: bytes) -> dict[str, bytes]:
 
 def end_everybody() -> None:
     """End every process of this node but its keeper and us: what a reboot does."""
-    here = os.readlink("/proc/self/ns/mnt")
+    here = Path("/proc/self/ns/mnt").readlink()
     spared = {os.getpid(), int((NODE / "keeper").read_text())}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if int(entry.name) not in spared and os.readlink(entry / "ns/mnt") == here:
+            if int(entry.name) not in spared and (entry / "ns/mnt").readlink() == here:
                 os.kill(int(entry.name), signal.SIGKILL)
 
 

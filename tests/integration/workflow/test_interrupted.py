@@ -1,0 +1,109 @@
+"""The client is interrupted, ended or killed in every phase: the nodes are let go, or the same command goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+
+import pytest
+
+from tests.integration.workflow.place import CALLS, Place
+from tests.integration.workflow.test_bad_luck import bench_under_way, nothing_left, told
+
+PHASES = ["build", "vmtest", "push", "reserve", "deploy", "check", "bench", "collect", "report", "release"]
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+both = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+
+
+def stands(place: Place, process: subprocess.Popen[str], where: str) -> None:
+    place.until(place.mark.exists, f"it stands at {where}", process)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_an_interrupt_in_a_phase_lets_the_nodes_go(place: Place, phase: str) -> None:
+    process = place.begin(stall=f"{phase}:before")
+    stands(place, process, phase)
+    process.send_signal(signal.SIGINT)
+    told(place.end(process), 130, "interrupted")
+    nothing_left(place)
+
+
+@both
+def test_while_the_job_waits(place: Place, number: signal.Signals) -> None:
+    other = place.lab.oar.submit("asmith", {"resources": "nodes=2,walltime=01:00:00", "command": "sleep 1h"}).id
+    place.until(lambda: place.lab.oar.job(other).state == "Running", "the other job runs")
+    process = place.begin()
+    place.until(lambda: len(place.held()) == 2, "ours waits", process)
+    place.until(lambda: place.document()["job"], "it is known here", process)
+    process.send_signal(number)
+    told(place.end(process), CODES[number])
+    assert list(place.held()) == [other]
+    assert place.document()["released"] is True
+
+
+@both
+def test_while_the_nodes_are_deployed(place: Place, number: signal.Signals) -> None:
+    for node in place.nodes:
+        place.lab.deployer.order(node, hangs=True, step_seconds=0.1)
+    process = place.begin()
+    place.until(lambda: place.lab.deployer.started, "the deployment began", process)
+    process.send_signal(number)
+    told(place.end(process), CODES[number])
+    assert place.lab.deployer.cancelled == [place.lab.deployer.started[0].uid]
+    nothing_left(place)
+
+
+@both
+def test_while_the_workload_runs(place: Place, number: signal.Signals) -> None:
+    process = bench_under_way(place)
+    process.send_signal(number)
+    told(place.end(process), CODES[number])
+    assert list((place.folders[-1].parent / "metrics").glob("*.parquet"))
+    assert (place.folders[-1].parent / "report.html").exists()
+    nothing_left(place)
+
+
+def test_kept_nodes_stay_and_the_same_command_goes_on(place: Place) -> None:
+    place.order("hold")
+    process = place.begin("--keep")
+    place.until(lambda: place.workloads() == [1, 1], "the workload runs", process)
+    process.send_signal(signal.SIGINT)
+    told(place.end(process), 130, "go on with the same command")
+    assert len(place.held()) == 1
+    place.go()
+    told(place.run(), 0)
+    assert len(place.folders) == 1
+    assert place.workloads() == [1, 1]
+    assert place.submissions() == 1
+    nothing_left(place)
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_killed_in_every_phase_and_the_same_command_again(place: Place, where: str) -> None:
+    for phase in PHASES:
+        process = place.begin(stall=f"{phase}:{where}")
+        stands(place, process, f"{phase}:{where}")
+        process.kill()
+        assert place.end(process).returncode == -signal.SIGKILL
+    done = place.run()
+    told(done, 0)
+    summary = json.loads(done.stdout)
+    if where == "before":
+        assert [one["increase"] for one in summary["counters"]] == [CALLS, CALLS]
+        assert len(place.folders) == 1
+    assert place.submissions() == len(place.folders)
+    nothing_left(place)
+
+
+def test_killed_while_the_workload_runs(place: Place) -> None:
+    process = bench_under_way(place)
+    process.kill()
+    place.end(process)
+    place.go()  # it goes on without anybody
+    done = place.run()
+    told(done, 0)
+    assert [one["increase"] for one in json.loads(done.stdout)["counters"]] == [CALLS, CALLS]
+    assert place.workloads() == [1, 1]
+    assert place.submissions() == 1
+    nothing_left(place)
