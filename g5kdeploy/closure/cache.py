@@ -11,7 +11,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from g5kdeploy.base import debian, files, folders
 from g5kdeploy.base.deadline import Deadline
@@ -27,7 +27,8 @@ from g5kdeploy.node import Remote, RemoteFailed
 PUBLIC = "public/g5kdeploy"
 """Our folder in the user's home on the frontend."""
 
-CACHE = f"{PUBLIC}/cache"
+FOLDER = "g5kdeploy/cache"
+"""The cache's folder below ~/public, unless the experiment says otherwise."""
 _INFO = "StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n"
 
 
@@ -47,8 +48,15 @@ class Pushed:
     bytes: int
 
 
-def push(manifest: Manifest, roles: Sequence[str], frontend: Remote, deadline: Deadline, emit: Emitter) -> Pushed:
-    """Sign the roles' closures and bring what the frontend lacks into its `~/public`, once for all nodes.
+def push(
+    manifest: Manifest,
+    roles: Sequence[str],
+    frontend: Remote,
+    deadline: Deadline,
+    emit: Emitter,
+    folder: str = FOLDER,
+) -> Pushed:
+    """Sign the roles' closures and bring what the frontend lacks into `folder` of its `~/public`, once for all nodes.
 
     NARs arrive before the narinfos that name them, everything is written aside and renamed, and two pushes at once do
     each other no harm. An archive that was cut there is sent again. Raises `PushFailed`, and what a `Remote` raises.
@@ -58,11 +66,11 @@ def push(manifest: Manifest, roles: Sequence[str], frontend: Remote, deadline: D
         local, wanted = sign(manifest, roles, key, deadline)
         step.text = f"{len(wanted)} paths signed by {key.public.split(':')[0]}"
     with emit.step("upload") as step:
-        user, there = _there(frontend, deadline)
+        user, there = _there(frontend, folder, deadline)
         missing = [info for info in wanted if _is_missing(info, there)]
-        sent = _upload(local, missing, there, frontend, deadline) if missing else 0
+        sent = _upload(local, missing, there, frontend, folder, deadline) if missing else 0
         step.text = f"{len(missing)} of {len(wanted)} paths, {human_bytes(sent)}" if missing else "nothing is missing"
-    return Pushed(f"~{user}/{CACHE.removeprefix('public/')}", key.public, len(missing), sent)
+    return Pushed(f"~{user}/{folder}", key.public, len(missing), sent)
 
 
 def sign(manifest: Manifest, roles: Iterable[str], key: Key, deadline: Deadline) -> tuple[Path, list[Narinfo]]:
@@ -83,17 +91,19 @@ def sign(manifest: Manifest, roles: Iterable[str], key: Key, deadline: Deadline)
     return local, [Narinfo.load(local / name) for name in names]
 
 
-def _there(frontend: Remote, deadline: Deadline) -> tuple[str, dict[str, str]]:
+def _there(frontend: Remote, folder: str, deadline: Deadline) -> tuple[str, dict[str, str]]:
     """The user's name on the frontend; for every file of the cache there its size (archives) or hash (narinfos)."""
+    place = PurePosixPath("public") / folder
+    readable = " ".join(shlex.quote(str(one)) for one in (*reversed(place.parents[:-1]), place, place / "nar"))
     command = (
-        f"set -e; id -un; mkdir -p {CACHE}/nar; chmod 755 public {PUBLIC} {CACHE} {CACHE}/nar; cd {CACHE}; "
+        f"set -e; id -un; mkdir -p {readable}; chmod 755 {readable}; cd {shlex.quote(str(place))}; "
         "find nar -type f -printf '%s %p\\n'; find . -maxdepth 1 -name '*.narinfo' -exec sha256sum {} +"
     )
     try:
         user, *lines = frontend.run(command, deadline).stdout.splitlines()
     except RemoteFailed as error:
         raise PushFailed(
-            f"{frontend.name}: ~/{CACHE} cannot be used",
+            f"{frontend.name}: ~/{place} cannot be used",
             cause=error.cause,
             hint="~/public must be a folder of yours that can be written to",
         ) from error
@@ -106,7 +116,7 @@ def _is_missing(info: Narinfo, there: Mapping[str, str]) -> bool:
 
 
 def _upload(
-    local: Path, missing: Sequence[Narinfo], there: Mapping[str, str], frontend: Remote, deadline: Deadline
+    local: Path, missing: Sequence[Narinfo], there: Mapping[str, str], frontend: Remote, folder: str, deadline: Deadline
 ) -> int:
     """Send narinfos and their archives in one stream; the bytes of it."""
     archives = [info.url for info in missing if there.get(info.url) != str(info.file_size)]
@@ -118,7 +128,8 @@ def _upload(
         stream.flush()
         size = stream.tell()
         try:
-            frontend.run(f"sh -c {shlex.quote(_RECEIVE)}", deadline, input=Path(stream.name))
+            receive = f"set -e\ncd {shlex.quote(f'public/{folder}')}\n{_RECEIVE}"
+            frontend.run(f"sh -c {shlex.quote(receive)}", deadline, input=Path(stream.name))
         except RemoteFailed as error:
             raise PushFailed(
                 f"{frontend.name} could not take the closures",
@@ -130,17 +141,15 @@ def _upload(
 
 # Aside, then renamed: archives first, narinfos last, so that whatever a narinfo names is there. A stream that was cut
 # ends in tar's complaint, and nothing of it stays.
-_RECEIVE = f"""set -e
-cd {CACHE}
-new=$(mktemp -d .incoming.XXXXXX)
+_RECEIVE = """new=$(mktemp -d .incoming.XXXXXX)
 trap 'rm -rf "$new"' EXIT
 trap 'exit 1' HUP INT TERM
 tar -x -C "$new" -f -
 chmod -R a+rX "$new"
-[ ! -d "$new/nar" ] || find "$new/nar" -type f -exec mv -f -t nar {{}} +
+[ ! -d "$new/nar" ] || find "$new/nar" -type f -exec mv -f -t nar {} +
 mv -f "$new/nix-cache-info" .
-find "$new" -maxdepth 1 -name '*.narinfo' -exec mv -f -t . {{}} +
-find . -maxdepth 1 -name '.incoming.*' -mtime +1 -exec rm -rf {{}} +
+find "$new" -maxdepth 1 -name '*.narinfo' -exec mv -f -t . {} +
+find . -maxdepth 1 -name '.incoming.*' -mtime +1 -exec rm -rf {} +
 """
 
 

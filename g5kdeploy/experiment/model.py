@@ -42,7 +42,9 @@ class Role(_Part):
 class Cache(_Part):
     """The binary cache on the site's frontend."""
 
-    folder: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")] = "g5kdeploy/cache"
+    folder: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")] = (
+        "g5kdeploy/cache"
+    )
     """Its folder below ~/public."""
 
 

@@ -89,7 +89,6 @@ def _named(folder: Path, wanted: str) -> Run:
 
 def describe(run: Run) -> str:
     """A run in one line: its id, when it was made, and the last phase it came to."""
-    phases = run.phases()
-    last = list(phases.values())[-1] if phases else None
+    last = max(run.phases().values(), key=lambda record: record.started, default=None)
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.document()["created"]))
     return f"{run.id}  {made}  {run.testbed}  " + (f"{last.phase} {last.state.value}" if last else "nothing done yet")

@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # no letters that look alike
 
 
+ORDER = (
+    "build", "vmtest", "push", "reserve", "deploy", "boot", "exporter", "check", "bench", "collect", "report", "release",
+)  # fmt: skip
+"""The phases and their parts in the order in which they are told, whatever the order in which they were done."""
+
+
 class PhaseState(StrEnum):
     """What became of a phase; `RUNNING` is also what a killed process leaves."""
 
@@ -200,8 +206,10 @@ class Run:
     # Phases
 
     def phases(self) -> dict[str, PhaseRecord]:
-        """The records of all phases that were begun, in that order."""
-        return {name: PhaseRecord.from_dict(name, value) for name, value in self.document()["phases"].items()}
+        """The records of all phases that were begun, in the order of a run."""
+        known = self.document()["phases"]
+        names = [*(name for name in ORDER if name in known), *(name for name in known if name not in ORDER)]
+        return {name: PhaseRecord.from_dict(name, known[name]) for name in names}
 
     def done(self, phase: str, key: str) -> PhaseRecord | None:
         """The record of a phase that was done with these very inputs; None: it has to be done."""

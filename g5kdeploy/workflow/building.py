@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from g5kdeploy import closure
@@ -32,6 +33,7 @@ def build(session: Session) -> dict[str, Any]:
     for role, options in manifest.built.get("without", {}).items():
         session.run.warn(f"{role} was built without what composition.nix adds to it: {', '.join(options)}")
     _check_programs(session, manifest)
+    manifest = _with_params(manifest, session.experiment.kernel.params)
     session.built(manifest)
     closures = {
         name: {
@@ -45,6 +47,14 @@ def build(session: Session) -> dict[str, Any]:
     }
     session.run.set(closures=closures)
     return {"closures": closures}
+
+
+def _with_params(manifest: closure.Manifest, more: Sequence[str]) -> closure.Manifest:
+    """The same closures, booted with further kernel parameters; behind the composition's own, for the last word wins."""
+    if not more:
+        return manifest
+    roles = {name: replace(role, params=" ".join([role.params, *more])) for name, role in manifest.roles.items()}
+    return replace(manifest, roles=roles)
 
 
 def _check_programs(session: Session, manifest: closure.Manifest) -> None:
@@ -61,7 +71,10 @@ def _check_programs(session: Session, manifest: closure.Manifest) -> None:
 def push(session: Session) -> dict[str, Any]:
     """Bring closures and bundle into the user's public folder on the frontend: once, whatever the number of nodes."""
     deadline = session.deadline(PUSH_SECONDS, "the push")
-    pushed = closure.push(session.manifest, sorted(session.experiment.roles), session.frontend, deadline, session.emit)
+    experiment = session.experiment
+    pushed = closure.push(
+        session.manifest, sorted(experiment.roles), session.frontend, deadline, session.emit, experiment.cache.folder
+    )
     bundle = closure.push_bundle(session.frontend, deadline, session.emit)
     images = {}
     if session.experiment.flavour == RAMDISK:

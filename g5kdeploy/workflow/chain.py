@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ from g5kdeploy.events.failure import ExitCode, InvalidUse
 from g5kdeploy.experiment.model import Experiment
 from g5kdeploy.node import Stage
 from g5kdeploy.runs import Run, find, key_of, runs_folder, unreleased
-from g5kdeploy.runs.run import PhaseState
+from g5kdeploy.runs.run import ORDER, PhaseState
 from g5kdeploy.testbed.places import Testbed
 from g5kdeploy.testbed.places import find as find_testbed
+from g5kdeploy.testbed.problems import JobOver
 from g5kdeploy.workflow import building, checking, deploying, measuring, reporting, reserving
 from g5kdeploy.workflow.session import Session
 
@@ -45,12 +47,20 @@ PHASES = (
     Phase(
         "build",
         building.build,
-        lambda s: [inputs(s.experiment.composition, s.experiment.flavour), s.experiment.additions],
+        lambda s: [
+            inputs(s.experiment.composition, s.experiment.flavour),
+            s.experiment.additions,
+            s.experiment.kernel.params,
+        ],
     ),
     Phase("vmtest", checking.vmtest, lambda s: [_closures(s), checking.script_hash(s), checking.counts(s)]),
-    Phase("push", building.push, lambda s: [s.testbed.name, s.run.site, _closures(s)]),
+    Phase("push", building.push, lambda s: [s.testbed.name, s.run.site, s.experiment.cache.folder, _closures(s)]),
     Phase("reserve", reserving.reserve, lambda s: s.experiment.document()["roles"]),
-    Phase("deploy", deploying.deploy, lambda s: [_job(s), _closures(s), s.experiment.environment]),
+    Phase(
+        "deploy",
+        deploying.deploy,
+        lambda s: [_job(s), _closures(s), s.experiment.environment, s.experiment.document()["kernel"]],
+    ),
     Phase("check", checking.check, lambda s: [_job(s), _closures(s), checking.script_hash(s)]),
     Phase("bench", measuring.bench, lambda s: [_job(s), _closures(s), s.experiment.document().get("benchmark")]),
     Phase("collect", measuring.collect_all, lambda s: [_job(s)], skippable=False),
@@ -58,6 +68,7 @@ PHASES = (
     Phase("release", reserving.release, lambda s: None, skippable=False),
 )
 NAMES = tuple(phase.name for phase in PHASES)
+assert tuple(name for name in ORDER if name in NAMES) == NAMES
 PARTS = (
     Phase("boot", deploying.boot_closures, lambda s: None, skippable=False),
     Phase("exporter", deploying.exporters, lambda s: None, skippable=False),
@@ -106,11 +117,12 @@ def open_run(
 
     A run whose job has ended meanwhile is closed, and a new one is made in its place.
     """
-    testbed = testbed_of(experiment)
     folder = runs_folder(experiment.file, runs)
     if wanted is None and new and not unreleased(folder, experiment.file):
-        return _fresh(experiment, testbed, emit, folder)
-    session = Session(experiment, find(folder, experiment.file, wanted), testbed, emit)
+        return _fresh(experiment, testbed_of(experiment), emit, folder)
+    run = find(folder, experiment.file, wanted)
+    testbed = testbed_of(experiment) if experiment.testbed else find_testbed(run.testbed)  # named when it began
+    session = Session(experiment, run, testbed, emit)
     if session.run.testbed != testbed.name:
         raise InvalidUse(
             f"run {session.run.id} is on testbed {session.run.testbed}, not {testbed.name}",
@@ -148,6 +160,7 @@ def do(
     """
     phase = BY_NAME[name]
     session.in_phase(name)
+    session.again = again
     key = key_of(phase.inputs(session))
     if phase.skippable and not again and session.run.done(name, key):
         session.emit.emit("", name, State.SKIPPED, "was done with the same inputs")
@@ -182,24 +195,28 @@ def run(session: Session, phases: Sequence[str], *, keep: bool = False) -> ExitC
     return code
 
 
+def _worth_asking(error: BaseException) -> bool:
+    """Whether the nodes still have something to say: not when their job is over, nor when the user waits to leave."""
+    return isinstance(error, Problem) and not isinstance(error, JobOver)
+
+
 def _after(session: Session, failed: str, rest: Sequence[str], error: BaseException, *, keep: bool) -> None:
     """After a failure, or an interrupt: keep what there is, release what is held; its own problems are only told."""
-    in_bench = failed in ("bench", "collect")
-    for name in AFTER_FAILURE:
-        if name == "collect" and not (in_bench and "collect" in (*rest,) and isinstance(error, Problem)):
-            if in_bench:
-                measuring.write_metrics(session)
-            continue
-        if name not in rest and not (name == "release" and failed == "release"):
-            continue
-        if name == "release" and keep:
-            continue
+    todo = [name for name in AFTER_FAILURE if name in rest or name == failed == "release"]
+    if failed != "bench" or not _worth_asking(error):
+        todo = [name for name in todo if name != "collect"]
+    if failed in ("bench", "collect") and "collect" not in todo:
+        with contextlib.suppress(Problem):
+            measuring.keep_what_is_here(session)
+    for name in todo:
         try:
             do(session, name)
-        except Problem as problem:
-            session.emit.warn(name, str(problem))
+        except BaseException as problem:
             if name == "release":
                 session.emit.warn(name, f"the nodes may still be held; try: g5kdeploy release --run {session.run.id}")
+            if not isinstance(problem, Problem):
+                raise
+            session.emit.warn(name, str(problem))
     if keep and session.run.document()["job"]:
         session.emit.note(
             "run", f"kept: run {session.run.id}; go on with the same command, end it with g5kdeploy release"

@@ -34,8 +34,12 @@ def deploy(session: Session) -> dict[str, Any]:
 
 
 def _another_chance(session: Session) -> None:
-    """Nodes that an earlier deployment lost are deployed anew."""
+    """Nodes that an earlier deployment lost are deployed anew; those too that run with other kernel parameters."""
     for name, node in session.run.nodes().items():
+        booted = node["facts"].get("params")
+        if booted is not None and booted != session.manifest.roles[node["role"]].params:
+            session.run.set_node(name, stage=Stage.RESERVED.value, facts={"params": None})
+            session.emit.note("deploy", "runs with other kernel parameters, is deployed anew", name)
         if node["stage"] == Stage.LOST.value:
             session.run.set_node(name, stage=Stage.RESERVED.value, lost_because="")
             session.emit.note("deploy", f"was lost ({node['lost_because']}), is tried again", name)
@@ -106,6 +110,7 @@ def boot_closures(session: Session) -> dict[str, Any]:
             "boot_id": proof.after.boot_id,
             "release_after": proof.after.release,
             "current_system": proof.after.system,
+            "params": session.manifest.roles[todo[node]].params,
         }
         if proof.changed:
             facts |= {"release_before": proof.before.release, "boot_id_before": proof.before.boot_id}
@@ -163,7 +168,9 @@ def exporters(session: Session) -> dict[str, Any]:
         deadline = session.deadline(EXPORTER_SECONDS, f"the exporter of {node}")
         with session.emit.step("exporter", node) as step:
             remote = session.reach.remote(node)
-            wanted = [p for p in session.manifest.roles[todo[node]].programs if p in experiment.exporter.programs]
+            wanted = session.manifest.roles[todo[node]].programs
+            if experiment.exporter.programs:
+                wanted = tuple(program for program in wanted if program in experiment.exporter.programs)
             text = ""
             while True:
                 done = remote.run(

@@ -25,23 +25,63 @@ class WorkloadFailed(Failure):
 
 
 def workload(session: Session) -> Workload:
-    """The benchmark's workload under this run's name: the same name is the same workload, also for a later process."""
+    """The benchmark's workload under its attempt's name: the same name is the same workload, for a later process too."""
     told = session.experiment.benchmark
     if told is None:
         raise InvalidUse(f"{session.experiment.file.name} has no benchmark", hint="add a `benchmark:` to it")
-    return Workload(f"workload-{session.run.id}", told.command, float(told.timeout), files=told.files)
+    return Workload(_named(session), told.command, float(told.timeout), files=told.files)
 
 
 def scraper(session: Session, node: str) -> Scraper:
     """The scraper of a node's own exporter."""
     told = session.experiment.benchmark
     url = f"http://127.0.0.1:{session.experiment.exporter.port}/metrics"
-    return Scraper(f"scraper-{session.run.id}", {node: url}, told.scrape_interval if told else 1.0)
+    return Scraper(_named(session), {node: url}, told.scrape_interval if told else 1.0)
+
+
+def _named(session: Session) -> str:
+    attempt = _known(session).get("attempt", 1)
+    return session.run.id if attempt == 1 else f"{session.run.id}-{attempt}"
+
+
+def _known(session: Session) -> dict[str, Any]:
+    return dict(session.run.document()["benchmark"] or {})
+
+
+def _attempt(session: Session) -> Workload:
+    """The workload to run or to attach to. One that failed, another command, or --again make another attempt.
+
+    What an earlier attempt still does is ended, and its samples are put aside: nothing is counted together.
+    """
+    asked = workload(session)
+    known = _known(session)
+    number = known.get("attempt", 1)
+    if known and (known.get("failed") or session.again or known["command"] != asked.command):
+        for node in session.nodes(role=known["role"], at_least=Stage.BOOTED):
+            deadline = session.deadline(START_SECONDS, f"the end of the earlier workload on {node}")
+            with contextlib.suppress(Problem):
+                collect.stop_workload(session.reach.remote(node), asked, deadline)
+                collect.stop_scraper(session.reach.remote(node), scraper(session, node), deadline)
+        for node in session.run.nodes():
+            folder = session.run.node_folder(node)
+            if (folder / "samples").is_dir():
+                (folder / "samples").rename(folder / f"samples-{number}")
+            (session.run.metrics / f"{node}.parquet").unlink(missing_ok=True)
+        number += 1
+    elif known:
+        return asked
+    assert session.experiment.benchmark is not None
+    session.run.set(
+        benchmark={
+            "role": session.experiment.benchmark.role, "command": asked.command, "attempt": number, "nodes": {},
+        }
+    )  # fmt: skip
+    return workload(session)
 
 
 def bench(session: Session) -> dict[str, Any]:
     """Scrape before, run the workload while scraping, scrape after; a workload that is under way is attached to."""
-    asked = workload(session)
+    asked = _attempt(session)
     assert session.experiment.benchmark is not None
     role = session.experiment.benchmark.role
     nodes = session.nodes(role=role, at_least=Stage.BOOTED)
@@ -59,7 +99,8 @@ def bench(session: Session) -> dict[str, Any]:
         ended.set()
         fetcher.join(FETCH_EVERY)
     told = {node: _told(result) for node, result in results.items()}
-    session.run.set(benchmark={"role": role, "command": asked.command, "nodes": told})
+    failed = any(result.outcome is not Outcome.DONE for result in results.values())
+    session.run.set(benchmark={**_known(session), "nodes": told, "failed": failed})
     _judge(session, results, asked)
     return {"nodes": told}
 
@@ -67,8 +108,8 @@ def bench(session: Session) -> dict[str, Any]:
 def _begin_scraping(session: Session, node: str) -> None:
     deadline = session.deadline(START_SECONDS, f"the scraper of {node}")
     remote = session.reach.remote(node)
-    if collect.start_scraper(remote, scraper(session, node), deadline):
-        _scrape(session, node)
+    collect.start_scraper(remote, scraper(session, node), deadline)
+    _scrape(session, node)
 
 
 def _scrape(session: Session, node: str) -> None:
@@ -100,7 +141,7 @@ def _work(session: Session, node: str, asked: Workload) -> WorkloadResult:
                 log.write(text + "\n")
                 session.emit.note("workload", text, node)
 
-            result = collect.follow(remote, asked, patience, line)
+            result = collect.follow(remote, asked, patience, line, session.check_job)
         step.text = _words(result)
     return result
 
@@ -188,6 +229,11 @@ def _fetch_node(session: Session, node: str, scraped: bool) -> list[str]:
         return []
     files = collect.fetch_files(remote, told.files, folder / "files", deadline)
     return [f"{path}: {why}" for path, why in files.missing.items()]
+
+
+def keep_what_is_here(session: Session) -> None:
+    """Make results of the samples that were fetched so far, without asking the nodes for more."""
+    session.run.set(samples={"count": write_metrics(session)})
 
 
 def write_metrics(session: Session) -> int:

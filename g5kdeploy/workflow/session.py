@@ -35,6 +35,7 @@ class Session:
         self.testbed = testbed
         self.emit = emit
         self.clock = clock
+        self.again = False  # whether the phase under way was asked for once more, although it was done
         self.records = Records(testbed.name)
         self._api: Api | None = None
         self._reach: Reach | None = None

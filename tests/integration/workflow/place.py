@@ -142,7 +142,12 @@ class Place:
     def _closure(self) -> None:
         """What the phase build finds unchanged: a closure of one path, and the archive for the nodes."""
         deadline = Deadline.after(PATIENCE, "the test's closure")
-        words = ["nix-build", "--no-out-link", "-E", SYSTEM]  # not --add: what is named by its content needs no signature
+        words = [
+            "nix-build",
+            "--no-out-link",
+            "-E",
+            SYSTEM,
+        ]  # not --add: what is named by its content needs no signature
         path = debian.nix(words, deadline).stdout.strip()
         [info] = json.loads(debian.nix(["nix", "path-info", "--json", path], deadline).stdout)
         role = RoleClosure(path, f"{path}/kernel", f"{path}/initrd", f"{path}/init", "quiet", RELEASE, ("statx",))
