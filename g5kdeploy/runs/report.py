@@ -46,6 +46,7 @@ def facts(run: Run) -> dict[str, Any]:
         "phases": [
             {"phase": name, "state": record.state.value, "seconds": record.seconds, "detail": record.detail}
             for name, record in run.phases().items()
+            if not (name == "report" and record.ended is None)  # the phase that writes this page
         ],
         "total": sum(record.seconds or 0.0 for record in run.phases().values()),
         "nodes": [_node(name, node, document) for name, node in sorted(document["nodes"].items())],
