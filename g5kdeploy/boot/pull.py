@@ -21,12 +21,17 @@ SCRATCH_LABEL = "KDPL_TMP_disk0"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a node pulls from: URL of the site's public web, the cache's and the bundle's place there, the key to trust."""
+    """Where a node pulls from: URL of the site's public web, the cache's and the bundle's place there, the key to trust.
+
+    `owner` marks the store on the scratch partition. kadeploy leaves that partition as it is, so what lies there may be
+    somebody else's, and signatures are checked when a path is fetched, not afterwards: a store with another mark is removed.
+    """
 
     web: str
     cache: str
     bundle: Bundle
     public_key: str
+    owner: str = ""
 
     @property
     def cache_url(self) -> str:
@@ -76,6 +81,12 @@ def pull(remote: Remote, toplevel: str, source: Source, bundle: str, size: int, 
 
     `size` is the closure's, in bytes, unpacked. Raises `SignatureRefused`, `PathTampered`, `CacheUnreachable`, `NoRoom`.
     """
+    mark = f"{SCRATCH}/nix/.owner"
+    remote.run(
+        f'[ "$(cat {mark} 2>/dev/null)" = {shlex.quote(source.owner)} ] || rm -rf {SCRATCH}/nix; '
+        f"mkdir -p {SCRATCH}/nix && printf %s {shlex.quote(source.owner)} > {mark}",
+        deadline,
+    )
     room = remote.run(
         f"df -P -B1 {SCRATCH} | tail -n 1; [ -e {SCRATCH}{toplevel} ] && echo there || true", deadline
     ).stdout

@@ -96,4 +96,4 @@ def source(session: Session) -> Source:
     if record is None or not record.result:
         raise InvalidUse(f"run {session.run.id} was not pushed yet", hint=f"g5kdeploy push {session.experiment.file}")
     cache, bundle = record.result["cache"], record.result["bundle"]
-    return Source(session.web, cache["path"], Bundle(**bundle), cache["public_key"])
+    return Source(session.web, cache["path"], Bundle(**bundle), cache["public_key"], session.run.id)

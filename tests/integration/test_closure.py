@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -273,3 +273,18 @@ def test_every_path_of_the_manifest_has_the_hash_that_nix_knows(made: Made) -> N
     said = debian.nix(["nix", "path-info", "--json", made.small], soon()).stdout
     (info,) = json.loads(said)
     assert made.manifest.paths[made.small].nar_hash == info["narHash"]
+
+
+def test_a_store_that_another_left_on_the_scratch_partition_is_not_trusted(made: Made, tmp_path: Path) -> None:
+    """Signatures are checked when a path is fetched: what lies there already could be anybody's."""
+    bundle = pull.fetch_bundle(made.node, made.source, soon())
+    mine = replace(made.source, owner="mine")
+    pull.pull(made.node, made.small, mine, bundle, 1, soon())
+    forged = tmp_path / "scratch" / made.small.removeprefix("/") / "forged"
+    forged.parent.chmod(0o755)
+    forged.write_text("not what was signed")
+    pull.pull(made.node, made.small, mine, bundle, 1, soon())
+    assert forged.exists(), "the same run's own store is kept"
+    pull.pull(made.node, made.small, replace(made.source, owner="another"), bundle, 1, soon())
+    assert not forged.exists()
+    assert forged.parent.is_dir()
