@@ -27,7 +27,7 @@ EFAULT, EINVAL, ENOENT = 14, 22, 2
 # For BCC: of the same version as the kernel, and nearly of its configuration.
 HEADERS = sorted(Path("/usr/src").glob("linux-headers-6.1.*-amd64"))
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
 
 def with_bcc() -> bool:
@@ -61,7 +61,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             extra=("-no-reboot",),
         )
     )
-    deadline = Deadline.after(540, "the machine that runs the programs")
+    deadline = Deadline.after(1700, "the machine that runs the programs")
     machine.start(deadline)
     try:
         while machine.alive():

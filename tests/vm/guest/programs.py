@@ -66,7 +66,7 @@ class Exporter:
         self.process = subprocess.Popen(
             [*words, "--web.listen-address", f"127.0.0.1:{PORT}"], stderr=self.log, env=environment
         )
-        while "Listening on" not in self.text() and self.process.poll() is None and time.monotonic() < begun + 90:
+        while "Listening on" not in self.text() and self.process.poll() is None and time.monotonic() < begun + 600:
             time.sleep(0.1)
         self.seconds = time.monotonic() - begun
 
@@ -74,14 +74,14 @@ class Exporter:
         return Path(self.log.name).read_text()
 
     def samples(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/metrics", timeout=60) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}/metrics", timeout=300) as answer:
             lines = answer.read().decode().splitlines()
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
 
     def end(self, number: int) -> int:
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(300)
 
 
 def modification(path: Path) -> int:
