@@ -16,6 +16,7 @@ from g5kdeploy.events.event import Emitter, State
 from g5kdeploy.node import Reach, Remote
 
 PULL_SECONDS = 600.0
+TELL_SECONDS = 10.0
 BOOT_SECONDS = 300.0
 
 
@@ -85,6 +86,21 @@ def boot(
     return Proof(before, after, deadline.clock.monotonic() - began)
 
 
+class _Told:
+    """Tells now and then how far a pull is."""
+
+    def __init__(self, node: str, count: int, deadline: Deadline, emit: Emitter) -> None:
+        self.begun = 0
+        self._node, self._count, self._emit, self._clock = node, count, emit, deadline.clock
+        self._told = self._clock.monotonic()
+
+    def __call__(self, begun: int) -> None:
+        self.begun = begun
+        if self._clock.monotonic() - self._told > TELL_SECONDS:
+            self._told = self._clock.monotonic()
+            self._emit.note("pull", f"{begun} of {self._count} paths", self._node)
+
+
 def _prepare(
     remote: Remote,
     manifest: Manifest,
@@ -103,8 +119,11 @@ def _prepare(
             kernel, *initrds = memory.fetch_image(remote, image, source, patience)
         store = f"initrd:/{STORE}"
     elif pull.scratch(remote, deadline):
-        with emit.step("pull", remote.name):
-            pull.pull(remote, closure.toplevel, source, bundle, manifest.size(role), patience)
+        with emit.step("pull", remote.name) as step:
+            count = len(manifest.closure(role))
+            copying = _Told(remote.name, count, deadline, emit)
+            pull.pull(remote, closure.toplevel, source, bundle, manifest.size(role), patience, copying)
+            step.text = f"{copying.begun} of {count} paths" if copying.begun else "all there"
         store, kernel, *initrds = (
             f"PARTLABEL={SCRATCH_LABEL}", f"{SCRATCH}{closure.kernel}", f"{SCRATCH}{closure.initrd}"
         )  # fmt: skip

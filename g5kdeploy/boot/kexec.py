@@ -13,7 +13,7 @@ from g5kdeploy.boot.problems import BootFailed, KexecNotStarted, NotAnswering
 from g5kdeploy.boot.pull import RUN, SCRATCH
 from g5kdeploy.closure import RoleClosure
 from g5kdeploy.events.failure import Failure
-from g5kdeploy.node import HostKeyChanged, LoginRefused, Remote, Unreachable
+from g5kdeploy.node import ConnectionLost, HostKeyChanged, LoginRefused, Remote, Unreachable
 
 START_SECONDS = 90.0
 """How long the old system may go on answering after its kexec was called."""
@@ -51,11 +51,18 @@ sync
 
 
 def jump(remote: Remote, bundle: str, deadline: Deadline) -> None:
-    """Leave the old kernel. Nothing is heard of it: the connection just goes quiet."""
+    """Leave the old kernel. Nothing is heard of it: the connection just goes quiet. `KexecNotStarted` when it says no."""
+    quiet = f"cd /; sync; umount {SCRATCH} 2>/dev/null || mount -o remount,ro {SCRATCH} 2>/dev/null"
+    remote.run(quiet, deadline.within(120, f"the disks of {remote.name}"), check=False)
     # Not as a unit in the background: a kexec started so was seen never to reboot the node
-    script = f"cd /; sync; umount {SCRATCH} 2>/dev/null || mount -o remount,ro {SCRATCH} 2>/dev/null; {bundle}/bin/kexec --exec"
-    with contextlib.suppress(DeadlinePassed, Failure):
-        remote.run(script, deadline.within(10, f"the kexec of {remote.name}"), check=False)
+    command = f"exec {bundle}/bin/kexec --exec"
+    with contextlib.suppress(DeadlinePassed, Unreachable, ConnectionLost):
+        done = remote.run(command, deadline.within(10, f"the kexec of {remote.name}"), check=False)
+        if done.status > 0:
+            raise KexecNotStarted(
+                f"{remote.name} did not leave its old kernel",
+                cause=clean(tail(done.stderr, 5)) or f"kexec ended with status {done.status}",
+            )
     remote.disconnect()
 
 
@@ -66,11 +73,11 @@ def await_system(remote: Remote, boot_id: str, deadline: Deadline, waiting: Call
     it still does after `START_SECONDS`, and `NotAnswering` at the deadline.
     """
     started = deadline.clock.monotonic()
-    last = "nothing"
+    last, patience = "nothing", 15.0
     while True:
         old = False
         try:
-            found = remote.boot_id(deadline.within(15, f"an answer of {remote.name}"))
+            found = remote.boot_id(deadline.within(patience, f"an answer of {remote.name}"))
             if found != boot_id:
                 return found
             old, last = True, "the old system answers"
@@ -78,7 +85,9 @@ def await_system(remote: Remote, boot_id: str, deadline: Deadline, waiting: Call
             old, last = True, "the old system answers"
         except LoginRefused as error:
             raise NotAnswering(f"{remote.name} came up and lets nobody in", cause=str(error)) from error
-        except (Unreachable, Failure, DeadlinePassed) as error:
+        except DeadlinePassed as error:
+            last, patience = str(error), min(2 * patience, 90.0)  # it may be a slow machine
+        except Failure as error:
             last = str(error)
         waited = deadline.clock.monotonic() - started
         if old and waited > START_SECONDS:

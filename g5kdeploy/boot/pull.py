@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from g5kdeploy.base.deadline import Deadline
@@ -76,10 +78,19 @@ def scratch(remote: Remote, deadline: Deadline) -> bool:
     return said.split()[-1:] == ["yes"]
 
 
-def pull(remote: Remote, toplevel: str, source: Source, bundle: str, size: int, deadline: Deadline) -> None:
+def pull(
+    remote: Remote,
+    toplevel: str,
+    source: Source,
+    bundle: str,
+    size: int,
+    deadline: Deadline,
+    copying: Callable[[int], None] = lambda count: None,
+) -> None:
     """Pull a toplevel and all it refers to into the store below /scratch; nothing is fetched twice.
 
-    `size` is the closure's, in bytes, unpacked. Raises `SignatureRefused`, `PathTampered`, `CacheUnreachable`, `NoRoom`.
+    `size` is the closure's, in bytes, unpacked. `copying` is told how many paths were begun. Raises `SignatureRefused`,
+    `PathTampered`, `CacheUnreachable`, `NoRoom`.
     """
     mark = f"{SCRATCH}/nix/.owner"
     remote.run(
@@ -114,8 +125,14 @@ def pull(remote: Remote, toplevel: str, source: Source, bundle: str, size: int, 
         f"HOME={RUN} NIX_CONFIG={shlex.quote(config)} "
         f"{bundle}/bin/nix copy --from {shlex.quote(source.cache_url)} --to {SCRATCH} {toplevel}"
     )
+    numbers = itertools.count(1)
+
+    def hear(line: str) -> None:
+        if line.startswith("copying path "):
+            copying(next(numbers))
+
     try:
-        remote.run(command, deadline)
+        remote.run(command, deadline, out=hear)
     except RemoteFailed as error:
         raise _explained(remote.name, error, source) from error
 

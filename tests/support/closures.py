@@ -81,6 +81,7 @@ int main(void) {
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: object) -> None:
         with Path(self.directory, "requests.log").open("a") as log:

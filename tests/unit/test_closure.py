@@ -1,4 +1,4 @@
-"""Locks, manifests, narinfos, the hash of a build's inputs, and the proof of a boot: all that needs neither Nix nor nodes."""
+"""Locks, manifests, narinfos, and the hash of a build's inputs: all that needs neither Nix nor nodes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,15 @@ from typing import Any
 import pytest
 
 from g5kdeploy.base import apt, debian, process
-from g5kdeploy.base.cpio import Entry
 from g5kdeploy.base.data import data
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.files import write_json
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.boot import Facts, pull
-from g5kdeploy.boot.boot import prove
-from g5kdeploy.boot.problems import BootFailed, CacheUnreachable, NoRoom, PathTampered, SignatureRefused, WrongSystem
-from g5kdeploy.closure import Bundle, Manifest, PathInfo, RoleClosure, build
+from g5kdeploy.closure import Manifest, PathInfo, RoleClosure, build
 from g5kdeploy.closure.cache import _is_missing
-from g5kdeploy.closure.handover import Handover, new_host_key
 from g5kdeploy.closure.narinfo import Narinfo, name_of
 from g5kdeploy.events.event import Emitter
 from g5kdeploy.events.failure import InvalidUse
-from g5kdeploy.node import RemoteFailed
-from g5kdeploy.node.problems import Result
 
 STORE = "/nix/store"
 TOP = f"{STORE}/{'a' * 32}-nixos-system-r"
@@ -249,63 +242,3 @@ def test_a_folder_without_roles_is_no_composition(tmp_path: Path) -> None:
 def test_the_scripts_of_stages_1_and_2_are_valid_shell() -> None:
     for name in ("stage1.sh", "stage2.sh"):
         subprocess.run(["sh", "-n", data("nix") / "debian" / name], check=True, timeout=60)
-
-
-# ---- hand-over and proof -----------------------------------------------------------------------------------------------
-
-
-def test_a_handover_has_everything_that_makes_a_node_itself() -> None:
-    secret, public = new_host_key()
-    handover = Handover(
-        "vm-1", secret, public, "ssh-ed25519 AAAA me\n", {"10.0.0.2": ("vm-2", "b")}, {"etc/motd": Entry(b"hi")}
-    )
-    content = handover.archive()
-    for word in (b"handover/etc/hostname", b"10.0.0.2 vm-2 b\n", b"OPENSSH PRIVATE KEY", b"AAAA me", b"etc/motd"):
-        assert word in content
-    assert len(content) % 4 == 0
-    assert secret not in repr(handover)
-    assert public.startswith("ssh-ed25519 ")
-
-
-BEFORE = Facts("id-1", "6.1.0-amd64", "")
-
-
-@pytest.mark.parametrize(
-    ("after", "said"),
-    [
-        (Facts("id-1", "6.1.0", TOP), "did not reboot"),
-        (Facts("id-2", "6.1.0-amd64", TOP), "its kernel is 6.1.0-amd64, not 6.1.0"),
-        (Facts("id-2", "6.1.0", ""), "its system is none of ours"),
-        (Facts("id-2", "6.1.0", LEAF), f"its system is {LEAF}"),
-    ],
-)
-def test_whatever_does_not_match_is_no_proof(after: Facts, said: str) -> None:
-    with pytest.raises(WrongSystem) as caught:
-        prove("vm-1", manifest().roles["r"], BEFORE, after)
-    assert said in str(caught.value)
-
-
-def test_a_proof_wants_another_boot_the_kernel_and_the_system() -> None:
-    prove("vm-1", manifest().roles["r"], BEFORE, Facts("id-2", "6.1.0", TOP))
-
-
-SAID = [
-    (f"error: cannot add path '{TOP}' because it lacks a valid signature", SignatureRefused),
-    (f"error: cannot add path '{TOP}' because it lacks a signature by a trusted key", SignatureRefused),
-    (f"error: hash mismatch importing path '{TOP}';\n  specified: sha256:1\n  got: sha256:2", PathTampered),
-    ("error: failed to decompress: Zstd compressed data is truncated", PathTampered),
-    ("error: input compressed data is damaged", PathTampered),
-    ("error: writing to file: No space left on device", NoRoom),
-    ("error: unable to download 'http://h/x.narinfo': Couldn't connect to server (7)", CacheUnreachable),
-    (f"error: path '{TOP}' does not exist in binary cache 'http://h'", CacheUnreachable),
-    (f"error: path '{TOP}' is required, but there is no substituter that can build it", CacheUnreachable),
-    ("error: something that nobody has seen before", BootFailed),
-]
-
-
-@pytest.mark.parametrize(("said", "kind"), SAID)
-def test_what_nix_says_is_told_as_what_it_means(said: str, kind: type[BootFailed]) -> None:
-    source = pull.Source("http://public", "~u/cache", Bundle("~u/bundle", "00"), "k:1")
-    problem = pull._explained("vm-1", RemoteFailed("vm-1", "nix copy", Result("", said, 1, 1.0)), source)
-    assert type(problem) is kind
-    assert problem.cause and said.splitlines()[0] in problem.cause
