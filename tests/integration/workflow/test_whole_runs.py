@@ -27,3 +27,49 @@ def test_a_run_ends_well_and_the_next_begins_anew(place: Place) -> None:
     assert json.loads(again.stdout)["run"] != told["run"]
     assert place.workloads() == [2, 2]
     assert place.held() == []
+
+
+def test_each_phase_as_a_command_of_its_own(place: Place) -> None:
+    """Only the first one names the testbed: the others go on with their run's."""
+    place.write(kernel={"params": ["mitigations=off"]}, cache={"folder": "mine/cache"})
+    first = place.call(*place.command("build"))
+    assert first.returncode == 0, first.stderr
+    for phase in ORDER[1:]:
+        done = place.call(phase, str(place.experiment))
+        assert done.returncode == 0, done.stderr
+    assert len(place.folders) == 1
+    document = place.document()
+    assert [document["phases"][name]["state"] for name in ORDER] == ["done"] * len(ORDER)
+    for node in place.nodes.values():
+        assert (node.folder / "append").read_text().startswith("quiet mitigations=off init=")
+    assert list((place.public / "mine" / "cache").glob("*.narinfo"))
+    assert not (place.public / "g5kdeploy" / "cache").exists()
+    assert place.submissions() == 1
+    assert list(place.held()) == []
+
+
+def test_a_benchmark_is_attempted_anew_on_nodes_that_were_kept(place: Place) -> None:
+    good = {node: (node.folder / "workload").read_text() for node in place.nodes.values()}
+    for node in good:
+        (node.folder / "workload").write_text("echo 7 > /node/calls; exit 1\n")
+    assert place.run("--keep").returncode == 1
+    for node, text in good.items():
+        (node.folder / "workload").write_text(text.replace(f"echo {CALLS} >", f"echo {CALLS + 7} >"))
+    done = place.run("--keep")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [one["increase"] for one in told["counters"]] == [CALLS] * 2, "the attempts are not counted together"
+    assert place.workloads() == [1, 1]
+    again = place.call("bench", str(place.experiment), "--again")
+    assert again.returncode == 0, again.stderr
+    assert place.workloads() == [2, 2]
+    # Other kernel parameters: the nodes are installed and booted anew, in the same job
+    place.write(kernel={"params": ["nosmt"]})
+    for phase in ("build", "push", "deploy"):
+        done = place.call(phase, str(place.experiment))
+        assert done.returncode == 0, done.stderr
+    for node in place.nodes.values():
+        assert (node.folder / "append").read_text().startswith("quiet nosmt init=")
+    assert place.call("release", str(place.experiment)).returncode == 0
+    assert place.submissions() == 1
+    assert list(place.held()) == []
