@@ -7,9 +7,10 @@ import re
 from typing import Any
 
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.boot import Handover, Proof, boot, new_host_key
+from g5kdeploy.boot import Facts, Handover, Proof, boot, new_host_key
+from g5kdeploy.boot import facts as look
 from g5kdeploy.events.failure import Failure, InvalidUse, NotAllowed
-from g5kdeploy.node import Stage
+from g5kdeploy.node import HostKeyChanged, Stage
 from g5kdeploy.testbed import kadeploy
 from g5kdeploy.workflow import building
 from g5kdeploy.workflow.session import Session
@@ -89,8 +90,9 @@ def boot_closures(session: Session) -> dict[str, Any]:
     addresses = _addresses(session, list(todo))
 
     def bring(node: str) -> Proof:
-        remote = session.reach.remote(node)
-        remote.wait_ready(session.deadline(READY_SECONDS, f"ssh on {node}"))
+        before = _greet(session, node)
+        if not before.system:
+            session.run.set_node(node, facts={"release_before": before.release, "boot_id_before": before.boot_id})
         return boot(
             session.reach,
             node,
@@ -112,8 +114,6 @@ def boot_closures(session: Session) -> dict[str, Any]:
             "current_system": proof.after.system,
             "params": session.manifest.roles[todo[node]].params,
         }
-        if proof.changed:
-            facts |= {"release_before": proof.before.release, "boot_id_before": proof.before.boot_id}
         wanted = session.experiment.kernel.release
         if wanted and not fnmatch.fnmatchcase(proof.after.release, wanted):
             wrong[node] = Failure(f"{node} runs kernel {proof.after.release}", cause=f"kernel.release wants {wanted}")
@@ -126,8 +126,26 @@ def boot_closures(session: Session) -> dict[str, Any]:
     return {node: proof.after.release for node, proof in proofs.items()}
 
 
+def _greet(session: Session, node: str) -> Facts:
+    """Wait until the node answers, as the system that was deployed or as the one that an earlier process handed a key to."""
+    remote = session.reach.remote(node)
+    deadline = session.deadline(READY_SECONDS, f"ssh on {node}")
+    try:
+        remote.wait_ready(deadline)
+    except HostKeyChanged:
+        handed = session.run.nodes()[node]["facts"].get("host_key")
+        if not handed:
+            raise
+        # That process died after the kexec: whoever shows this key was given it over the connection that was checked
+        session.reach.pin(node, handed)
+        remote = session.reach.remote(node)
+        remote.wait_ready(deadline)
+    return look(remote, deadline)
+
+
 def _handover(session: Session, node: str, addresses: dict[str, str]) -> Handover:
     secret, public = new_host_key()
+    session.run.set_node(node, facts={"host_key": public})
     names: dict[str, tuple[str, ...]] = {}
     known = session.run.nodes()
     seen: dict[str, int] = {}

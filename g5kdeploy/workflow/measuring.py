@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from g5kdeploy import collect
@@ -17,6 +18,7 @@ from g5kdeploy.workflow.session import Session
 START_SECONDS = 120.0
 SLACK_SECONDS = 120.0
 FETCH_SECONDS = 600.0
+JOB_EVERY = 10.0  # seconds between two looks at the job while nodes are out of sight
 FETCH_EVERY = 10.0  # seconds between two fetches of samples while the workload runs
 
 
@@ -89,11 +91,12 @@ def bench(session: Session) -> dict[str, Any]:
         raise InvalidUse(f"no node of role {role} is up", hint="g5kdeploy deploy")
     watched = session.instrumented()
     session.on_nodes(watched, lambda node: _begin_scraping(session, node))
+    watch = _job_watch(session)
     ended = threading.Event()
     fetcher = threading.Thread(target=_keep_fetching, args=(session, list(watched), ended), daemon=True)
     fetcher.start()
     try:
-        results = session.on_nodes(nodes, lambda node: _work(session, node, asked))
+        results = session.on_nodes(nodes, lambda node: _work(session, node, asked, watch))
         session.on_nodes(watched, lambda node: _end_scraping(session, node))
     finally:
         ended.set()
@@ -125,7 +128,23 @@ def _end_scraping(session: Session, node: str) -> None:
     collect.stop_scraper(session.reach.remote(node), scraper(session, node), deadline)
 
 
-def _work(session: Session, node: str, asked: Workload) -> WorkloadResult:
+def _job_watch(session: Session) -> Callable[[Problem], None]:
+    """What is done when nodes are out of sight: see whether it is the job that ended, at most every few seconds."""
+    lock = threading.Lock()
+    asked = -JOB_EVERY
+
+    def watch(problem: Problem) -> None:
+        nonlocal asked
+        with lock:
+            if session.clock.monotonic() - asked < JOB_EVERY:
+                return
+            asked = session.clock.monotonic()
+        session.check_job(problem)
+
+    return watch
+
+
+def _work(session: Session, node: str, asked: Workload, watch: Callable[[Problem], None]) -> WorkloadResult:
     remote = session.reach.remote(node)
     with session.emit.step("workload", node) as step:
         fresh = collect.start_workload(
@@ -141,7 +160,7 @@ def _work(session: Session, node: str, asked: Workload) -> WorkloadResult:
                 log.write(text + "\n")
                 session.emit.note("workload", text, node)
 
-            result = collect.follow(remote, asked, patience, line, session.check_job)
+            result = collect.follow(remote, asked, patience, line, watch)
         step.text = _words(result)
     return result
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -79,6 +80,9 @@ def kexec(words: list[str]) -> None:
         return
     if (NODE / "knobs" / "kexec-does-nothing").exists():
         return
+    while (NODE / "knobs" / "kexec-waits").exists():
+        (NODE / "waits").touch()
+        time.sleep(0.05)
     key = members((LOADED / "initrd").read_bytes())["handover/etc/ssh/ssh_host_ed25519_key"]
     release = (LOADED / "release").read_text()
     [init] = re.findall(r"\binit=(\S+)", (LOADED / "append").read_text())

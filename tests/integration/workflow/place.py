@@ -35,6 +35,7 @@ QUICK = {
     "g5kdeploy.testbed.kadeploy._POLLS": [0.2] * 20,
     "g5kdeploy.boot.kexec.POLL_SECONDS": 0.1,
     "g5kdeploy.workflow.measuring.FETCH_EVERY": 0.2,
+    "g5kdeploy.workflow.measuring.JOB_EVERY": 0.5,
 }
 """Shorter pauses: they are not what is tested here."""
 

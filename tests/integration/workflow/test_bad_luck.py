@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 
@@ -39,6 +40,25 @@ def test_an_api_that_stumbles_makes_no_second_job(place: Place) -> None:
     told(done, 0)
     assert place.submissions() == 1
     assert place.workloads() == [1, 1]
+    nothing_left(place)
+
+
+def test_an_api_that_is_down(place: Place) -> None:
+    place.lab.down()
+    told(place.run("--from", "reserve"), 1, place.lab.url)
+    assert place.document()["released"] is True
+
+
+def test_an_api_that_is_down_when_the_nodes_are_let_go(place: Place) -> None:
+    for node in place.nodes.values():
+        (node.folder / "workload").write_text("exit 3\n")
+    process = place.begin(stall="release:before")
+    place.until(place.mark.exists, "the release", process)
+    place.lab.down()
+    process.send_signal(signal.SIGTERM)
+    told(place.end(process), 143, "the nodes may still be held")
+    place.lab.up()
+    told(place.call(*place.command("release")), 0)
     nothing_left(place)
 
 

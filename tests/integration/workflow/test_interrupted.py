@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
-from tests.integration.workflow.place import CALLS, Place
+from tests.integration.workflow.place import CALLS, RELEASE, Place
 from tests.integration.workflow.test_bad_luck import bench_under_way, nothing_left, told
+from tests.support.node_inside import BASE_RELEASE
 
 PHASES = ["build", "vmtest", "push", "reserve", "deploy", "check", "bench", "collect", "report", "release"]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -106,4 +107,48 @@ def test_killed_while_the_workload_runs(place: Place) -> None:
     assert [one["increase"] for one in json.loads(done.stdout)["counters"]] == [CALLS, CALLS]
     assert place.workloads() == [1, 1]
     assert place.submissions() == 1
+    nothing_left(place)
+
+
+def test_killed_while_the_nodes_are_deployed(place: Place) -> None:
+    for node in place.nodes:
+        place.lab.deployer.order(node, step_seconds=3.0)
+    process = place.begin()
+    place.until(lambda: place.lab.deployer.started, "the deployment began", process)
+    process.kill()
+    place.end(process)
+    told(place.run(), 0)
+    assert place.submissions() == 1
+    assert place.workloads() == [1, 1]
+    nothing_left(place)
+
+
+def test_killed_between_the_kexec_and_its_proof(place: Place) -> None:
+    """Nobody but the dead knew the host keys that the nodes come up with, were they not on record."""
+    place.order("kexec-waits")
+    process = place.begin()
+    waits = [node.folder / "waits" for node in place.nodes.values()]
+    place.until(lambda: all(one.exists() for one in waits), "the kexec is called", process)
+    process.kill()
+    place.end(process)
+    for node in place.nodes.values():
+        (node.folder / "knobs" / "kexec-waits").unlink()
+    done = place.run()
+    told(done, 0)
+    summary = json.loads(done.stdout)
+    assert [(node["before"], node["after"]) for node in summary["nodes"]] == [(BASE_RELEASE, RELEASE)] * 2
+    assert place.submissions() == 1
+    nothing_left(place)
+
+
+def test_a_second_interrupt_during_the_release_says_what_is_still_held(place: Place) -> None:
+    place.order("hold")
+    process = place.begin(stall="release:before")
+    place.until(lambda: place.workloads() == [1, 1], "the workload runs", process)
+    process.send_signal(signal.SIGINT)
+    stands(place, process, "release")
+    process.send_signal(signal.SIGINT)
+    told(place.end(process), 130, "the nodes may still be held", "g5kdeploy release --run")
+    assert len(place.held()) == 1
+    told(place.call(*place.command("release")), 0)
     nothing_left(place)
