@@ -28,7 +28,6 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the store is /nix"),
     pytest.mark.timeout(1200),
-    pytest.mark.xdist_group("closure"),
 ]
 
 

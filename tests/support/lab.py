@@ -26,6 +26,11 @@ def environment(home: Path) -> dict[str, str]:
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "cache").exists():
         (home / "cache").symlink_to(CACHE)
+    key = home / "config" / "cache-key"
+    if not key.exists():  # one key, or every test would sign everything anew, into 100 MB of its own
+        (CACHE / key.name).mkdir(exist_ok=True)
+        key.parent.mkdir(parents=True, exist_ok=True)
+        key.symlink_to(CACHE / key.name)
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("G5KDEPLOY_", "XDG_", "LAB_"))}
     return {**kept, "G5KDEPLOY_HOME": str(home), "PYTHONPATH": str(ROOT)}
 

@@ -25,7 +25,6 @@ pytestmark = [
     pytest.mark.timeout(2400),
     pytest.mark.skipif(bool(missing(vm=True)), reason=f"needs {missing(vm=True)}"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: the store is /nix"),
-    pytest.mark.xdist_group("boot"),
 ]
 
 
