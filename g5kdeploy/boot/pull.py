@@ -69,13 +69,28 @@ touch {folder}/.whole
 
 
 def scratch(remote: Remote, deadline: Deadline) -> bool:
-    """Whether the node has its scratch partition mounted, after trying to."""
-    said = remote.run(
-        f"mountpoint -q {SCRATCH} || {{ mkdir -p {SCRATCH}; mount PARTLABEL={SCRATCH_LABEL} {SCRATCH}; }} 2>/dev/null; "
-        f"mountpoint -q {SCRATCH} && echo yes || echo no",
-        deadline,
-    ).stdout
-    return said.split()[-1:] == ["yes"]
+    """Whether the node has a scratch partition, mounted now; one that is blank gets a filesystem first.
+
+    Raises `BootFailed` for one that stage 1 could not read.
+    """
+    script = f"""device=/dev/disk/by-partlabel/{SCRATCH_LABEL}
+if ! mountpoint -q {SCRATCH}; then
+  [ -b $device ] || {{ echo none; exit 0; }}
+  blkid -p $device > /dev/null 2>&1; [ $? -ne 2 ] || mkfs.ext4 -q -F -m 0 $device || exit 1
+  mkdir -p {SCRATCH} && mount $device {SCRATCH} || exit 1
+fi
+findmnt -n -o FSTYPE {SCRATCH}"""
+    done = remote.run(script, deadline, check=False)
+    said = done.stdout.split()[-1:]
+    if said == ["none"]:
+        return False
+    if done.status != 0 or said != ["ext4"]:
+        raise BootFailed(
+            f"{remote.name}: the partition {SCRATCH_LABEL} cannot hold a store",
+            cause=clean(tail(done.stderr, 3)) or f"its filesystem is {''.join(said) or 'unknown'}, not ext4",
+            hint="deploy the node anew; kadeploy can reformat that partition",
+        )
+    return True
 
 
 def pull(

@@ -183,3 +183,29 @@ def test_a_kexec_that_says_no_is_told_with_its_words() -> None:
     node = Node("id-1")
     with pytest.raises(KexecNotStarted, match="nothing was loaded"):
         kexec.jump(cast("Remote", node), "/run/bundle", node.deadline(300))
+
+
+class Disk:
+    """A node whose scratch partition is as `said`."""
+
+    name = "vm-1"
+
+    def __init__(self, status: int, stdout: str, stderr: str = "") -> None:
+        self._result = Result(stdout, stderr, status, 0.1)
+
+    def run(self, command: str, deadline: Deadline, check: bool = True) -> Result:
+        return self._result
+
+
+@pytest.mark.parametrize(("said", "there"), [("none\n", False), ("ext4\n", True)])
+def test_a_scratch_partition_is_there_or_not(said: str, there: bool) -> None:
+    assert pull.scratch(cast("Remote", Disk(0, said)), Deadline.after(60, "a test")) is there
+
+
+@pytest.mark.parametrize(
+    ("disk", "said"), [(Disk(0, "xfs\n"), "xfs, not ext4"), (Disk(1, "", "mount: bad superblock"), "superblock")]
+)
+def test_a_scratch_partition_that_stage_1_cannot_read_is_refused(disk: Disk, said: str) -> None:
+    with pytest.raises(BootFailed, match="cannot hold a store") as caught:
+        pull.scratch(cast("Remote", disk), Deadline.after(60, "a test"))
+    assert said in caught.value.cause
