@@ -72,9 +72,10 @@ def _phase(name: str, text: str, example: str, *options: Any, new: bool = False)
 def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
     from g5kdeploy.workflow import chain, checking, reserving
 
-    if name == "reserve" and more.get("wait") is not None:
-        wait = float(times.seconds(more["wait"], "--wait"))
-        return chain.do(session, name, work=lambda session: reserving.reserve(session, wait))
+    if name == "reserve":
+        wait = None if more.get("wait") is None else float(times.seconds(more["wait"], "--wait"))
+        at, policy = more.get("at") or "", more.get("policy") or ""
+        return chain.do(session, name, work=lambda session: reserving.reserve(session, wait, at, policy))
     if name == "vmtest" and more.get("again"):
         return chain.do(session, name, again=True, work=lambda session: checking.vmtest(session, reuse=False))
     return chain.do(session, name, again=bool(more.get("again")))
@@ -87,6 +88,15 @@ def _runs(flag: Path | None) -> Path | None:
 
 _again = click.option("--again", is_flag=True, help="Do it although it was done with the same inputs.")
 _wait = click.option("--wait", default=None, metavar="TIME", help="Wait at most so long for the start [default: 24h].")
+_at = click.option(
+    "--at", default=None, metavar="WHEN", help="When to start: now, earliest, night, weekend or YYYY-MM-DD HH:MM."
+)
+_policy = click.option(
+    "--policy",
+    type=click.Choice(("warn", "enforce", "ignore")),
+    default=None,
+    help="What to do where the usage policy says no [default with --at: warn].",
+)
 
 build = _phase(
     "build",
@@ -113,8 +123,11 @@ reserve = _phase(
     "reserve",
     "Submit the job and wait until it runs. The reservation is on record before it is asked for; the same command finds it "
     "again after a crash.",
-    "g5kdeploy reserve composition/statx/experiment.yaml --testbed lab --walltime 1h",
+    "g5kdeploy reserve composition/statx/experiment.yaml --testbed lab --walltime 1h\n"
+    "g5kdeploy reserve composition/statx/experiment.yaml --testbed grid5000 --at night --policy enforce",
     _wait,
+    _policy,
+    _at,
     project_option,
     queue_option,
     walltime_option,

@@ -19,6 +19,7 @@ SECTIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("build", "phases:build", "Build the closures of an experiment's roles"),
         ("vmtest", "phases:vmtest", "Run the test script on local virtual machines"),
         ("push", "phases:push", "Push the closures into the testbed's binary cache"),
+        ("plan", "plan", "Show where and when the nodes could be had"),
         ("reserve", "phases:reserve", "Reserve the nodes and wait for them"),
         ("deploy", "phases:deploy", "Bring the job's nodes to their closures"),
         ("boot", "phases:boot", "Boot the wanted kernel on deployed nodes"),

@@ -13,6 +13,8 @@ from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.hardware import clusters, hardware, of_clusters
 from g5kdeploy.testbed.job import FINAL, Job, natural
 from g5kdeploy.testbed.parallel import ask_all
+from g5kdeploy.testbed.planning.landscape import SECURITY, USABLE, span
+from g5kdeploy.testbed.planning.wish import Wish, objection
 from g5kdeploy.testbed.problems import NotThere
 from g5kdeploy.testbed.records import Record, Records
 from g5kdeploy.testbed.request import Request, RoleNodes, cluster_of, full_name
@@ -20,8 +22,6 @@ from g5kdeploy.testbed.roles import fitting, match
 
 __all__ = ["Mine", "SiteStatus", "check_exists", "earliest", "hardware", "mine", "status"]
 
-_USABLE = frozenset({"alive", "standby"})
-_SECURITY = 61  # seconds that OAR keeps between two jobs on a node
 _LIVE = "waiting,hold,toLaunch,toAckReservation,launching,running,suspended,resuming,finishing,toError"
 
 
@@ -29,20 +29,10 @@ def _suitable(request: Request, documents: Mapping[str, Mapping[str, Any]]) -> d
     """The nodes that the request's queue, types and walltime admit, whatever the role."""
     excluded = {full_name(node, request.site) for node in request.exclude}
 
-    def admitted(name: str, document: Mapping[str, Any]) -> bool:
-        allows = document.get("supported_job_types") or {}
-        queues = set(allows.get("queues") or ())
-        best_effort = request.queue == "besteffort" or "besteffort" in request.types
-        longest = int(allows.get("max_walltime") or 0)
-        return (
-            name not in excluded
-            and (not queues or (bool(allows.get("besteffort", True)) if best_effort else request.queue in queues))
-            and ("deploy" not in request.types or bool(allows.get("deploy", True)))
-            and ("exotic" in request.types or not document.get("exotic"))
-            and (longest == 0 or longest >= request.walltime)
-        )
-
-    return {name: document for name, document in documents.items() if admitted(name, document)}
+    wish = Wish(request.roles, request.walltime, request.queue, request.types, platform="")
+    return {
+        name: document for name, document in documents.items() if name not in excluded and not objection(wish, document)
+    }
 
 
 def _candidates(api: Api, request: Request, deadline: Deadline) -> tuple[list[str], dict[str, Mapping[str, Any]]]:
@@ -106,12 +96,12 @@ def earliest(api: Api, request: Request, deadline: Deadline) -> float | None:
     start = max(now, request.at or now)
     busy: dict[str, list[tuple[float, float]]] = {}
     for name, node in (answer.get("nodes") or {}).items():
-        if name in documents and node.get("hard") in _USABLE:
-            busy[name] = [span for job in node.get("reservations") or () if (span := _span(job, now)) is not None]
+        if name in documents and node.get("hard") in USABLE:
+            busy[name] = [held for job in node.get("reservations") or () if (held := span(job, now)) is not None]
     moments = sorted({start, *(end for spans in busy.values() for _, end in spans if end > start)})
     fits = fitting(request.roles, list(busy), documents, request.site)
     for moment in moments:
-        until = moment + request.walltime + _SECURITY
+        until = moment + request.walltime + SECURITY
         free = [
             name
             for name in sorted(busy, key=natural)
@@ -121,16 +111,6 @@ def earliest(api: Api, request: Request, deadline: Deadline) -> float | None:
         if all(len(found[role.role]) >= role.count for role in request.roles):
             return moment
     return None
-
-
-def _span(job: Mapping[str, Any], now: float) -> tuple[float, float] | None:
-    """When a job holds its node; a job that only waits says so with a start of 0 and perhaps a prediction."""
-    begin = float(job.get("started_at") or job.get("scheduled_at") or 0)
-    if not begin:
-        return None
-    end = begin + float(job.get("walltime") or 0) + _SECURITY
-    running = str(job.get("state", "")).lower() in ("running", "launching", "tolaunch", "finishing")
-    return (begin, max(end, now + 1.0)) if running else (begin, end)
 
 
 @dataclass(frozen=True)
@@ -151,7 +131,7 @@ def status(api: Api, deadline: Deadline, sites: Sequence[str] = ()) -> list[Site
     def one(site: str) -> SiteStatus:
         answer = api.get(f"/sites/{site}/status", deadline, disks="no", vlans="no", subnets="no", job_details="no")
         nodes = list((answer.get("nodes") or {}).values())
-        usable = [node for node in nodes if node.get("hard") in _USABLE]
+        usable = [node for node in nodes if node.get("hard") in USABLE]
         free = sum(node.get("soft") == "free" for node in usable)
         return SiteStatus(site, len(nodes), free, len(usable) - free, len(nodes) - len(usable))
 

@@ -9,6 +9,7 @@ from g5kdeploy.node import Stage
 from g5kdeploy.testbed import hardware, inventory, reservations
 from g5kdeploy.testbed.request import Request, RoleNodes
 from g5kdeploy.testbed.reservations import Reservation
+from g5kdeploy.workflow import starting
 from g5kdeploy.workflow.session import Session
 
 ASK_SECONDS = 600.0
@@ -34,13 +35,20 @@ def request(session: Session) -> Request:
     )
 
 
-def reserve(session: Session, wait: float = WAIT_SECONDS) -> dict[str, Any]:
-    """Submit the job, or find it again, and wait at most `wait` seconds until it runs."""
+def reserve(session: Session, wait: float | None = None, at: str = "", policy: str = "") -> dict[str, Any]:
+    """Submit the job, or find it again, and wait at most `wait` seconds until it runs (default: a day after its start).
+
+    `at` is a word or moment as `planning.window` takes it, `policy` one of `starting.POLICIES`; "" for neither.
+    """
     asked = request(session)
     deadline = Deadline.after(ASK_SECONDS, "the reservation", session.clock)
+    if (at or policy) and not session.records.unreleased(run=session.run.id):
+        asked = starting.placed(session, asked, at, policy, deadline)
     inventory.check_exists(session.api, asked, deadline)
     reservation = reservations.reserve(session.api, asked, session.records, deadline, session.emit)
     _keep(session, reservation)
+    if wait is None:
+        wait = WAIT_SECONDS + max(0.0, (asked.at or 0.0) - session.clock.wall())
     patience = Deadline.after(wait, f"the start of job {reservation.job.id}", session.clock)
     reservation = reservations.wait_running(session.api, reservation, session.records, patience, session.emit)
     _keep(session, reservation)
