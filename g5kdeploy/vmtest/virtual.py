@@ -21,9 +21,8 @@ from g5kdeploy.vmtest.machine import PATIENCE, Machine
 from g5kdeploy.vmtest.plan import CABLE, Guest
 from g5kdeploy.vmtest.wire import Wire
 
-BANNER_SECONDS = (2.0, 30.0)
-"""How long a greeting is waited for, at first and at most: an emulated machine on a busy host is slow to start an sshd for
-each who asks, and asking too soon again only makes it slower."""
+GREETING_SECONDS = 30.0
+"""How long a guest that took the connection has for its greeting: emulated, on a busy host, an sshd is slow to start."""
 POLL_SECONDS = 0.5
 _DEAD = re.compile(r"Kernel panic - not syncing.*|^stage 1: (?!store at ).*", re.MULTILINE)
 
@@ -137,7 +136,7 @@ class VirtualMachine(Machine):
     def send_monitor_command(self, command: str) -> str:
         """A command of QEMU's monitor, and what it said."""
         self._wire.call(self.name, f"QEMU's monitor: {command}")
-        return str(self.qemu.qmp("human-monitor-command", **{"command-line": command}))
+        return _monitor(self.qemu, command)
 
     def get_console_log(self) -> str:
         with contextlib.suppress(FileNotFoundError), self.qemu.spec.console.open("rb") as file:
@@ -205,12 +204,10 @@ class _Boot:
             self._done.set()
 
     def _await(self) -> None:
-        patience, most = BANNER_SECONDS
         while True:
             self._check()
             try:
-                patience = min(patience * 1.3, most)
-                if _greets(self.port, min(patience, self._deadline.remaining() or 0.1)):
+                if _greets(self._machine.qemu, self.port, self._deadline.within(GREETING_SECONDS, "a greeting")):
                     attempt = self._deadline.within(60, f"the first command on {self._machine.name}")
                     if self._remote.boot_id(attempt) != self._before:
                         return
@@ -229,18 +226,27 @@ class _Boot:
             raise MachineFailed(f"{name} cannot boot", cause=dead[0].strip(), log=console)
 
 
-def _greets(port: int, seconds: float) -> bool:
-    """Does an SSH server answer? QEMU takes connections long before the guest does."""
+def _greets(qemu: Qemu, port: int, deadline: Deadline) -> bool:
+    """Does an SSH server answer? QEMU takes the connection long before the guest can, and asks the guest only once."""
     try:
-        with socket.create_connection(("127.0.0.1", port), seconds) as channel:
-            return channel.recv(4) == b"SSH-"
+        with socket.create_connection(("127.0.0.1", port), 1.0) as channel:
+            while not deadline.passed():
+                with contextlib.suppress(TimeoutError):
+                    return channel.recv(4) == b"SSH-"
+                if not re.search(r"TCP\[ESTABLISHED\].*\s22\b", _monitor(qemu, "info usernet")):
+                    return False
     except OSError:
-        return False
+        pass
+    return False
+
+
+def _monitor(qemu: Qemu, command: str) -> str:
+    return str(qemu.qmp("human-monitor-command", **{"command-line": command}))
 
 
 def _forwarded(qemu: Qemu) -> int:
     """The port of 127.0.0.1 that QEMU chose for the guest's port 22."""
-    said = str(qemu.qmp("human-monitor-command", **{"command-line": "info usernet"}))
+    said = _monitor(qemu, "info usernet")
     found = re.search(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+22\b", said)
     if found is None:
         raise MachineFailed(f"QEMU does not say which port leads to {qemu.spec.name}", cause=clean(said))

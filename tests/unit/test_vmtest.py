@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from g5kdeploy.vmtest.names import machines_of, names_of, variable, variables
 from g5kdeploy.vmtest.plan import Guest, Plan, Target
 from g5kdeploy.vmtest.script import Script, explained, kind_of, retry
 from g5kdeploy.vmtest.units import Units
+from g5kdeploy.vmtest.virtual import _forwarded, _greets
 from g5kdeploy.vmtest.wire import Wire, parse
 
 
@@ -178,6 +180,48 @@ def test_a_guest_is_reached_by_ssh_alone_and_shares_a_network() -> None:
     assert "readonly=on" in words
     macs = {mac for number in range(1, 201) for mac in guest(number=number).macs}
     assert len(macs) == 400
+
+
+class FakeQemu:
+    """QEMU's user network, as its monitor tells of it; `then` is done when it is asked."""
+
+    def __init__(self, state: str, then: Callable[[], object] = lambda: None) -> None:
+        self.state = state
+        self.then = then
+
+    def qmp(self, command: str, **arguments: str) -> str:
+        assert (command, arguments) == ("human-monitor-command", {"command-line": "info usernet"})
+        self.then()
+        return (
+            "Hub -1 (net0):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n"
+            f"  TCP[{self.state}]      14       127.0.0.1 37541       10.0.2.15    22     0     0\r\n"
+            "  TCP[HOST_FORWARD]  12       127.0.0.1 37541       10.0.2.15    22     0     0\r\n"
+        )
+
+
+@pytest.mark.parametrize(("state", "answers"), [("SYN_SENT", False), ("ESTABLISHED", True)])
+def test_a_greeting_is_waited_for_once_the_guest_took_the_connection(state: str, answers: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        accepted: list[socket.socket] = []
+
+        def greet() -> None:
+            if not accepted:
+                accepted.append(server.accept()[0])
+            if state == "ESTABLISHED":
+                accepted[0].sendall(b"SSH-2.0-late\r\n")
+
+        qemu: Any = FakeQemu(state, greet)
+        assert _greets(qemu, server.getsockname()[1], soon()) is answers
+        for channel in accepted:
+            channel.close()
+
+
+def test_the_port_that_qemu_chose_is_found() -> None:
+    qemu: Any = FakeQemu("SYN_SENT")
+    assert _forwarded(qemu) == 37541
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        assert not _greets(qemu, closed.getsockname()[1], soon())
 
 
 # ---- JUnit ----------------------------------------------------------------------------------------------------------
