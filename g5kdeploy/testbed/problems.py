@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from g5kdeploy.events.failure import ExitCode, Failure
+from g5kdeploy.events.failure import ExitCode, Failure, NoResources
 
 
 class ApiProblem(Failure):
@@ -45,6 +45,14 @@ class Unclear(ApiProblem):
 
 class NotThere(ApiProblem):
     """The API answers, and does not know this thing (404)."""
+
+
+class Refused(NoResources):
+    """The site refused a reservation; `could_run_at` is the start that it named instead (unix time), if it did."""
+
+    def __init__(self, what: str, *, cause: str = "", hint: str = "", could_run_at: float | None = None) -> None:
+        super().__init__(what, cause=cause, hint=hint)
+        self.could_run_at = could_run_at
 
 
 class JobOver(Failure):

@@ -85,6 +85,11 @@ def paris(moment: float) -> str:
     return dt.datetime.fromtimestamp(moment, paris_zone()).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def from_paris(text: str) -> float:
+    """The moment that OAR wrote: `2026-11-27 19:00:00` in Paris, as unix time."""
+    return dt.datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=paris_zone()).timestamp()
+
+
 def told(moment: float) -> str:
     """A moment in the user's zone, and in Paris where that is another: `2026-11-27 18:00:00 (19:00:00 in Paris)`."""
     here = dt.datetime.fromtimestamp(moment).astimezone()

@@ -14,9 +14,9 @@ from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.job import Job
 from g5kdeploy.testbed.letting_go import confirm, release, unanswered
 from g5kdeploy.testbed.lookup import Reservation
-from g5kdeploy.testbed.problems import ApiProblem, NotThere, Unclear
+from g5kdeploy.testbed.problems import ApiProblem, NotThere, Refused, Unclear
 from g5kdeploy.testbed.records import Record, Records, RecordState
-from g5kdeploy.testbed.request import Request, check, payload, told
+from g5kdeploy.testbed.request import Request, check, from_paris, payload, told
 from g5kdeploy.testbed.roles import assign
 from g5kdeploy.testbed.waiting import wait_running
 from g5kdeploy.testbed.walltime import extend
@@ -147,7 +147,7 @@ def _refusal(request: Request, problem: ApiProblem) -> Exception:
     return problem
 
 
-def _refused(request: Request, refusal: texts.Refusal) -> NoResources:
+def _refused(request: Request, refusal: texts.Refusal) -> Refused:
     hint = "ask for fewer nodes, another cluster or another time"
     if refusal.could_run_at:
         hint = f"reserve with a start at {refusal.could_run_at} (Paris time) or later"
@@ -156,7 +156,8 @@ def _refused(request: Request, refusal: texts.Refusal) -> NoResources:
     cause = refusal.reason
     if refusal.notices:
         cause += f" ({'; '.join(refusal.notices)})"
-    return NoResources(f"the site {request.site} refuses the reservation", cause=cause, hint=hint)
+    could = from_paris(refusal.could_run_at) if refusal.could_run_at else None
+    return Refused(f"the site {request.site} refuses the reservation", cause=cause, hint=hint, could_run_at=could)
 
 
 def resume(api: Api, record: Record, records: Records, deadline: Deadline) -> Reservation | None:

@@ -42,10 +42,11 @@ def reserve(session: Session, wait: float | None = None, at: str = "", policy: s
     """
     asked = request(session)
     deadline = Deadline.after(ASK_SECONDS, "the reservation", session.clock)
+    latest = None
     if (at or policy) and not session.records.unreleased(run=session.run.id):
-        asked = starting.placed(session, asked, at, policy, deadline)
+        asked, latest = starting.placed(session, asked, at, policy, deadline)
     inventory.check_exists(session.api, asked, deadline)
-    reservation = reservations.reserve(session.api, asked, session.records, deadline, session.emit)
+    asked, reservation = starting.submitted(session, asked, latest, deadline)
     _keep(session, reservation)
     if wait is None:
         wait = WAIT_SECONDS + max(0.0, (asked.at or 0.0) - session.clock.wall())

@@ -7,8 +7,10 @@ from dataclasses import replace
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.events.failure import NoResources, NotAllowed
 from g5kdeploy.experiment import Experiment
-from g5kdeploy.testbed import planning
+from g5kdeploy.testbed import planning, reservations
+from g5kdeploy.testbed.problems import Refused
 from g5kdeploy.testbed.request import Request, RoleNodes, told
+from g5kdeploy.testbed.reservations import Reservation
 from g5kdeploy.workflow.session import Session
 
 WARN, ENFORCE, IGNORE = POLICIES = ("warn", "enforce", "ignore")
@@ -27,8 +29,10 @@ def pinned(experiment: Experiment) -> tuple[str, ...]:
     return () if "" in clusters else tuple(sorted(clusters))
 
 
-def placed(session: Session, asked: Request, at: str, policy: str, deadline: Deadline) -> Request:
+def placed(session: Session, asked: Request, at: str, policy: str, deadline: Deadline) -> tuple[Request, float | None]:
     """The same request with its start, and the cluster that is free then; `at` "": as soon as possible, policy only.
+
+    And the latest start that would do as well, None when no other one would.
 
     Raises `NoResources` when nothing is free in that window, `NotAllowed` when the policy says no and is enforced.
     """
@@ -49,9 +53,28 @@ def placed(session: Session, asked: Request, at: str, policy: str, deadline: Dea
         session.emit.note("reserve", note)
     session.emit.note("reserve", f"planned on {option.name} from {told(start)}")
     if not at:
-        return asked
-    soon = window.word in ("now", "earliest") and start - land.now <= _AT_ONCE
-    return replace(asked, roles=option.roles, at=None if soon else start)
+        return asked, None
+    if window.word in planning.WORDS and start - land.now <= _AT_ONCE:
+        return replace(asked, roles=option.roles, at=None), None
+    return replace(asked, roles=option.roles, at=start), None if policy == ENFORCE else window.last
+
+
+def submitted(
+    session: Session, asked: Request, latest: float | None, deadline: Deadline
+) -> tuple[Request, Reservation]:
+    """Reserve; when the site refuses and names a later start that is not after `latest`, reserve with that one.
+
+    Somebody else may have taken the nodes since the plan was made. Answers the request that was taken.
+    """
+    try:
+        return asked, reservations.reserve(session.api, asked, session.records, deadline, session.emit)
+    except Refused as refused:
+        could = refused.could_run_at
+        if asked.at is None or latest is None or could is None or not asked.at < could <= latest:
+            raise
+        session.emit.note("reserve", f"refused for {told(asked.at)}; the site says that it could run at {told(could)}")
+    later = replace(asked, at=could)
+    return later, reservations.reserve(session.api, later, session.records, deadline, session.emit)
 
 
 def _lawful(found: planning.Plan, at: str) -> tuple[planning.Option, float]:

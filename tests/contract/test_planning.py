@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -177,20 +178,28 @@ def test_the_command_when_there_is_no_way(lab: Lab, home: Path, capsys: pytest.C
 
 def session(world: World, home: Path) -> Any:
     """What `starting` needs of a session."""
-    return SimpleNamespace(api=world.api, clock=world.lab.clock, emit=world.emit, experiment=load(home))
+    return SimpleNamespace(
+        records=world.records, api=world.api, clock=world.lab.clock, emit=world.emit, experiment=load(home)
+    )
 
 
 def test_a_reservation_starts_when_the_plan_says(world: World, home: Path) -> None:
     held = world.running(a_request(roles=nodes(3)))
     at_work = session(world, home)
     asked = a_request(run="run-2", roles=(RoleNodes("server", 2),))
-    placed = starting.placed(at_work, asked, "earliest", "warn", world.deadline())
+    placed, latest = starting.placed(at_work, asked, "earliest", "warn", world.deadline())
     assert held.job.ends_at is not None
     assert (placed.at, placed.roles) == (held.job.ends_at + 61, (RoleNodes("server", 2, cluster="vm"),))
-    assert world.reserve(placed).job.scheduled_at == placed.at
+    assert placed.at is not None
+    too_early = replace(placed, at=placed.at - 600)
+    with pytest.raises(NoResources, match="could run at"):
+        starting.submitted(at_work, too_early, None, world.deadline())
+    taken, reservation = starting.submitted(at_work, too_early, latest, world.deadline())
+    assert reservation.job.scheduled_at == taken.at
+    assert taken.at >= held.job.ends_at
     with pytest.raises(NoResources, match="--at now"):
         starting.placed(at_work, asked, "now", "warn", world.deadline())
-    night = starting.placed(at_work, asked, "night", "enforce", world.deadline())
+    night, _ = starting.placed(at_work, asked, "night", "enforce", world.deadline())
     assert night.at == 1_795_510_800 + 9 * HOUR
 
 
@@ -199,14 +208,14 @@ def test_the_policy_is_told_or_enforced(world: World, home: Path) -> None:
     file.write_text(file.read_text().replace("roles:", "walltime: 5h\nroles:"))
     at_work = session(world, home)
     asked = a_request(roles=(RoleNodes("server", 2),), walltime=5 * HOUR)
-    said = starting.placed(at_work, asked, "earliest", "warn", world.deadline())
+    said, _ = starting.placed(at_work, asked, "earliest", "warn", world.deadline())
     assert said.at is None
     assert any("the usage policy says no" in str(event) for event in world.events)
     world.events.clear()
-    assert starting.placed(at_work, asked, "earliest", "ignore", world.deadline()) == said
+    assert starting.placed(at_work, asked, "earliest", "ignore", world.deadline()) == (said, None)
     assert not any("says no" in str(event) for event in world.events)
-    lawful = starting.placed(at_work, asked, "earliest", "enforce", world.deadline())
+    lawful, _ = starting.placed(at_work, asked, "earliest", "enforce", world.deadline())
     assert lawful.at == 1_795_510_800 + 9 * HOUR
     with pytest.raises(NotAllowed, match="core-hours of vm"):
         starting.placed(at_work, asked, "", "enforce", world.deadline())
-    assert starting.placed(at_work, asked, "", "warn", world.deadline()) == asked
+    assert starting.placed(at_work, asked, "", "warn", world.deadline()) == (asked, None)
