@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from g5kdeploy.base import folders
+from g5kdeploy.base.problem import Problem
 from g5kdeploy.cli.main import main
 from g5kdeploy.events.failure import ExitCode, InvalidUse, NoResources, NotAllowed
 from g5kdeploy.experiment import load
@@ -100,6 +101,15 @@ def test_the_night_and_own_jobs_of_the_day(world: World) -> None:
 
 def test_a_site_that_there_is_none_of(world: World) -> None:
     with pytest.raises(InvalidUse, match="no site 'nope'"):
+        planning.look(world.api, ["nope"], world.deadline())
+
+
+def test_a_dead_site_does_not_spoil_the_plan(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.api, "sites", lambda deadline: ["lab", "nope"])
+    land = planning.look(world.api, [], world.deadline())
+    assert list(land.nodes) == ["lab"]
+    assert list(land.troubles) == ["nope"]
+    with pytest.raises(Problem):
         planning.look(world.api, ["nope"], world.deadline())
 
 
