@@ -17,6 +17,14 @@ from typing import Any
 from .libbpf import LibbpfError, Map, Program
 
 _ATTACHED = ("kprobe_fds", "uprobe_fds", "tracepoint_fds", "raw_tracepoint_fds", "kfunc_entry_fds", "kfunc_exit_fds")
+_TABLE: dict[str, Any] = {
+    "name": ct.c_char_p,
+    "type_id": ct.c_int,
+    "key_size_id": ct.c_size_t,
+    "leaf_size_id": ct.c_size_t,
+    "max_entries_id": ct.c_size_t,
+    "fd_id": ct.c_int,
+}
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -65,23 +73,20 @@ class BccObject:
                 self._bpf: Any = bcc.BPF(src_file=os.fsencode(path), cflags=flags)
             except Exception as problem:  # noqa: BLE001 - BCC raises bare Exception
                 raise BccError(f"{path.name}: {_last(said()) or problem}") from None
-        self._lib: Any = bcc.libbcc.lib
-        self._lib.bpf_table_type_id.restype = ct.c_int
-        self._lib.bpf_table_max_entries_id.restype = ct.c_size_t
+        self._tables: dict[str, Any] = {name: getattr(bcc.libbcc.lib, f"bpf_table_{name}") for name in _TABLE}
+        for name, result in _TABLE.items():  # not all of them are declared there
+            self._tables[name].restype, self._tables[name].argtypes = result, [ct.c_void_p, ct.c_size_t]
+        count = bcc.libbcc.lib.bpf_num_tables
+        count.restype, count.argtypes = ct.c_size_t, [ct.c_void_p]
+        self._count: int = count(self._bpf.module)
 
     def maps(self) -> dict[str, Map]:
         found = {}
-        module = self._bpf.module
-        for number in range(self._lib.bpf_num_tables(module)):
-            name = bytes(self._lib.bpf_table_name(module, number)).decode()
-            found[name] = Map(
-                name,
-                int(self._lib.bpf_table_type_id(module, ct.c_size_t(number))),
-                int(self._lib.bpf_table_key_size_id(module, number)),
-                int(self._lib.bpf_table_leaf_size_id(module, number)),
-                int(self._lib.bpf_table_max_entries_id(module, ct.c_size_t(number))),
-                int(self._lib.bpf_table_fd_id(module, number)),
-            )
+        for number in range(self._count):
+            told = {name: function(self._bpf.module, number) for name, function in self._tables.items()}
+            name = told["name"].decode()
+            sizes = (told["key_size_id"], told["leaf_size_id"], told["max_entries_id"])
+            found[name] = Map(name, told["type_id"], *sizes, told["fd_id"])
         return found
 
     def programs(self) -> list[Program]:

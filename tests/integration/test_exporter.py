@@ -68,6 +68,14 @@ class Running:
     log: Path
     port: int = 0
 
+    def wait(self) -> None:
+        """Until it says where it listens."""
+        end = time.monotonic() + 240
+        while "\n" not in (said := self.log.read_text().partition("Listening on ")[2]):
+            assert self.process.poll() is None and time.monotonic() < end, self.log.read_text()
+            time.sleep(0.02)
+        self.port = int(said.split("\n", 1)[0].rpartition(":")[2])
+
     def get(self, path: str = "/metrics", **headers: str) -> tuple[bytes, dict[str, str]]:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=named)
@@ -101,11 +109,7 @@ def serve(tmp_path: Path, installed: Path) -> Iterator[Serve]:
             )
         running = Running(process, log)
         started.append(running)
-        end = time.monotonic() + 120
-        while "\n" not in (said := log.read_text().partition("Listening on ")[2]):
-            assert process.poll() is None and time.monotonic() < end, log.read_text()
-            time.sleep(0.02)
-        running.port = int(said.split("\n", 1)[0].rpartition(":")[2])
+        running.wait()
         return running
 
     yield run
@@ -304,3 +308,47 @@ def test_strict_wants_everything(built: Path, installed: Path, tmp_path: Path) -
     done = run_once(installed, *flags, "--config.strict")
     assert done.returncode == 1
     assert "not everything loads and attaches: never" in done.stderr
+
+
+# BCC looks for the headers of the running kernel below /lib/modules: those of the distribution, put there for one process.
+WITH_HEADERS = """
+mount -t tracefs none /sys/kernel/tracing 2>/dev/null
+mount -t tmpfs none /lib/modules && mkdir "/lib/modules/$(uname -r)" || exit 1
+ln -s "$HEADERS" "/lib/modules/$(uname -r)/build" && ln -s "$COMMON" "/lib/modules/$(uname -r)/source"
+exec "$@"
+"""
+
+
+def test_a_program_that_comes_as_source_is_compiled_by_bcc(built: Path, installed: Path, tmp_path: Path) -> None:
+    """By the distribution's Python, whose package bcc is."""
+    common = sorted(Path("/usr/src").glob("linux-headers-*-common"))
+    headers = Path(str(common[-1]).replace("-common", "-amd64")) if common else Path("/absent")
+    modules = ["/usr/bin/python3", "-c", "import bcc, yaml, prometheus_client; bcc.BPF"]
+    there = headers.exists() and subprocess.run(modules, capture_output=True, check=False).returncode == 0
+    if not there or not unshared():
+        pytest.skip("needs root, python3-bpfcc, python3-prometheus-client and linux-headers-amd64 of the distribution")
+    environment = os.environ | {"PYTHONPATH": str(installed), "HEADERS": str(headers), "COMMON": str(common[-1])}
+    flags = ["--config.dir", str(built), "--config.names", "statx,openat_errors", "--web.listen-address", "127.0.0.1:0"]
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        words = ["/usr/bin/python3", "-m", "g5kdeploy_exporter", *flags]
+        process = subprocess.Popen(
+            ["unshare", "-m", "sh", "-c", WITH_HEADERS, "sh", *words], stderr=out, env=environment
+        )
+    running = Running(process, log)
+    try:
+        running.wait()
+        before = running.samples()
+        if not before['g5k_bpf_program_loaded{config="openat_errors"}']:
+            pytest.skip(f"this kernel does not take the program: {log.read_text()}")
+        for _ in range(7):
+            with pytest.raises(IsADirectoryError):
+                os.open(tmp_path, os.O_WRONLY)
+        name = 'ebpf_exporter_openat_errors_total{errno="EISDIR"}'
+        assert running.samples()[name] - before.get(name, 0) >= 7
+        assert before['g5k_bpf_program_loaded{config="statx"}'] == 1
+        assert running.end() == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()

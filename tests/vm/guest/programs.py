@@ -1,13 +1,12 @@
 """Runs as the only process of a machine: loads the programs, makes their events happen, notes what was served.
 
-    init=PYTHON -- programs.py REPOSITORY BINARIES SITE_PACKAGES [HEADERS]
+    init=PYTHON -- programs.py REPOSITORY BINARIES SITE_PACKAGES
 
 What it saw goes to the share `out` as result.json; then the machine is switched off.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
@@ -22,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY, BINARIES, PACKAGES = (Path(word) for word in sys.argv[1:4])
-HEADERS = sys.argv[4] if len(sys.argv) > 4 else ""
 WORK = Path("/run/t")
 MOCKED, OTHER = WORK / "override", WORK / "other"
 PORT = 9435
@@ -53,15 +51,14 @@ def prepare() -> None:
 class Exporter:
     """The exporter on a configuration folder of its own."""
 
-    def __init__(self, name: str, programs: str, files: dict[str, str], python: str = sys.executable) -> None:
+    def __init__(self, name: str, programs: str, files: dict[str, str]) -> None:
         folder = WORK / f"config-{name}"
         shutil.copytree(REPOSITORY / "bpf" / "build", folder)
         for file, text in files.items():
             (folder / file).write_text(text)
         self.log = (WORK / f"{name}.log").open("w+")
-        words = [python, "-m", "g5kdeploy.exporter", "--config.dir", str(folder), "--config.names", programs]
-        path = f"{REPOSITORY}:{PACKAGES}" if python == sys.executable else str(REPOSITORY)
-        environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "BCC_KERNEL_SOURCE": HEADERS}
+        words = [sys.executable, "-m", "g5kdeploy.exporter", "--config.dir", str(folder), "--config.names", programs]
+        environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{PACKAGES}", "PYTHONDONTWRITEBYTECODE": "1"}
         begun = time.monotonic()
         self.process = subprocess.Popen(
             [*words, "--web.listen-address", f"127.0.0.1:{PORT}"], stderr=self.log, env=environment
@@ -133,19 +130,6 @@ def counting() -> dict[str, Any]:
     return seen
 
 
-def compiled() -> dict[str, Any]:
-    """A program that comes as source, by the distribution's Python and BCC."""
-    exporter = Exporter("compiled", "statx,openat_errors", {}, "/usr/bin/python3")
-    before = exporter.samples()
-    for _ in range(7):
-        with contextlib.suppress(FileNotFoundError):
-            (WORK / "absent").open()
-    with contextlib.suppress(IsADirectoryError):
-        os.open(WORK, os.O_WRONLY)
-    seen = {"before": before, "after": exporter.samples(), "log": exporter.text()}
-    return seen | {"status": exporter.end(signal.SIGTERM), "seconds": exporter.seconds}
-
-
 def main() -> None:
     result: dict[str, Any] = {"kernel": os.uname().release}
     override = "{name: statx_mock_override, mode: override}"
@@ -156,8 +140,6 @@ def main() -> None:
         result["counting"] = counting()
         result["override"] = mock("override", f"{override}, {rewrite}", signal.SIGKILL)
         result["rewrite"] = mock("rewrite", rewrite, signal.SIGTERM)
-        if HEADERS:
-            result["compiled"] = compiled()
     except BaseException:
         result["error"] = traceback.format_exc()
     Path("/run/out/result.json").write_text(json.dumps(result))
