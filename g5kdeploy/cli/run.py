@@ -82,7 +82,9 @@ def command(
     place = settings.get("runs", runs)
     with (
         screen.renderer(progress) as view,
-        chain.open_run(told, screen.emitter(view), run_id, Path(place) if place else None, new=True) as session,
+        chain.open_run(
+            told, screen.emitter(view), run_id, Path(place) if place else None, new=True, phases=names
+        ) as session,
         session.run.lock(),
     ):
         code = chain.run(session, names, keep=keep)

@@ -111,11 +111,18 @@ def testbed_of(experiment: Experiment) -> Testbed:
 
 
 def open_run(
-    experiment: Experiment, emit: Emitter, wanted: str | None = None, runs: Path | None = None, *, new: bool = False
+    experiment: Experiment,
+    emit: Emitter,
+    wanted: str | None = None,
+    runs: Path | None = None,
+    *,
+    new: bool = False,
+    phases: Sequence[str] = (),
 ) -> Session:
     """The run to work on: the one named, or the newest that is not over; with `new`, one is made when there is none.
 
-    A run whose job has ended meanwhile is closed, and a new one is made in its place.
+    A run whose job has ended meanwhile is closed, and a new one is made in its place; but not when all of `phases` are
+    done and it died while it let go of the nodes: then only its end is missing.
     """
     folder = runs_folder(experiment.file, runs)
     if wanted is None and new and not unreleased(folder, experiment.file):
@@ -129,11 +136,23 @@ def open_run(
             hint=f"--testbed {session.run.testbed}, or end it: g5kdeploy release --run {session.run.id}",
         )
     if new and wanted is None and reserving.is_over(session):
+        if _came_to_release(session.run, phases):
+            session.ending = True
+            return _sinking(session)
         emit.warn("run", f"run {session.run.id} is closed: its job ended meanwhile; beginning a new one")
         with session:
             reserving.release(session)
         return _fresh(experiment, testbed, emit, folder)
     return _sinking(session)
+
+
+def _came_to_release(run: Run, phases: Sequence[str]) -> bool:
+    """Whether all of the phases were done when it began to let go of its nodes."""
+    records = run.phases()
+    over = (PhaseState.DONE, PhaseState.PARTLY)
+    return "release" in phases and all(
+        name in records and (name == "release" or records[name].state in over) for name in phases
+    )
 
 
 def _fresh(experiment: Experiment, testbed: Testbed, emit: Emitter, folder: Path) -> Session:
@@ -185,6 +204,8 @@ def run(session: Session, phases: Sequence[str], *, keep: bool = False) -> ExitC
     With `keep` they are not. The failure is raised when all that is done.
     """
     todo = [name for name in phases if not (keep and name == "release")]
+    if session.ending:
+        todo = ["release"]
     code = ExitCode.DONE
     for index, name in enumerate(todo):
         try:

@@ -35,6 +35,7 @@ class Session:
         self.testbed = testbed
         self.emit = emit
         self.clock = clock
+        self.ending = False  # whether nothing is left of the run but to let go of its nodes
         self.again = False  # whether the phase under way was asked for once more, although it was done
         self.records = Records(testbed.name)
         self._api: Api | None = None

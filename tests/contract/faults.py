@@ -31,6 +31,8 @@ class Fault:
     execute: bool = True
     slow: float = 0.0
     """Real seconds to wait before answering."""
+    gate: threading.Event | None = None
+    """The request is carried out, and answered when this is set."""
 
     def meets(self, method: str, path: str) -> bool:
         return self.times > 0 and bool(re.fullmatch(self.method, method) and re.search(self.path, path))
@@ -93,6 +95,8 @@ class Faults:
             raise ConnectionResetError(errno.ECONNRESET, "ordered")
         kept: list[Any] = []
         body = b"".join(self.app(environ, lambda *line: kept.append(line)))
+        if fault.gate is not None:
+            fault.gate.wait(600)
         if fault.lost:
             raise ConnectionResetError(errno.ECONNRESET, "ordered")
         status, headers_sent = kept[0][:2]

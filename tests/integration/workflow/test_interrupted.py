@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import threading
 
 import pytest
 
@@ -151,4 +152,25 @@ def test_a_second_interrupt_during_the_release_says_what_is_still_held(place: Pl
     told(place.end(process), 130, "the nodes may still be held", "g5kdeploy release --run")
     assert len(place.held()) == 1
     told(place.call(*place.command("release")), 0)
+    nothing_left(place)
+
+
+def test_killed_while_the_site_ends_the_job(place: Place) -> None:
+    """All was done but the end: the same command brings that, and does not begin anew."""
+    gate = threading.Event()
+    place.lab.faults.order(method="DELETE", path=r"/jobs/\d+$", gate=gate)
+    process = place.begin()
+    try:
+        place.until(place.held, "the job is there", process)
+        place.until(lambda: not place.held(), "the job is over", process)
+        process.kill()
+    finally:
+        gate.set()
+    place.end(process)
+    assert place.document()["released"] is False
+    done = place.run()
+    told(done, 0)
+    assert len(place.folders) == 1
+    assert [one["increase"] for one in json.loads(done.stdout)["counters"]] == [CALLS, CALLS]
+    assert place.submissions() == 1
     nothing_left(place)
