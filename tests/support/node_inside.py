@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -61,6 +62,8 @@ def come_up(release: str, host_key: bytes | None, system: str) -> None:
         aside.write_bytes(host_key)
         aside.chmod(0o600)
         aside.replace(NODE / "ssh" / "host_key")
+    if not os.path.ismount("/scratch"):
+        subprocess.run(["/usr/bin/mount", "--bind", "/node/disk", "/scratch"], check=True)
     (NODE / "release").write_text(release + "\n")
     if system:
         Path("/run/current-system").symlink_to(system)

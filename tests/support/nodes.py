@@ -51,7 +51,7 @@ exec chroot $root sleep infinity
 
 _SHIMS = {
     "uname": '[ "$1" = -r ] && exec cat /node/release; exec /usr/bin/uname "$@"',
-    "mount": 'case "$1" in PARTLABEL=*) exec /usr/bin/mount --bind /node/disk "$2";; esac; exec /usr/bin/mount "$@"',
+    "findmnt": "echo ext4",  # whatever the machine keeps the tests' folders on
     "journalctl": 'echo "journal of $(cat /node/name)"',
     "systemctl": '[ "$1 $2" = "start g5kdeploy-exporter" ] && exit 0; exec /node/bin/units-systemctl "$@"',
 }
