@@ -95,7 +95,7 @@ class Node:
         self._inside = ("nsenter", "-t", str(self._keeper.pid), "-m", "-n", "-r", "-w")
         path = f"/node/bin:{DEFAULT_PATH}"
         self.sshd = SshServer(folder / "ssh", authorized, path=path, inside=self._inside)
-        self.sshd.refuse()
+        self.be_silent()
         self._servers = [
             self._serve(80, lambda path: _file(public, path)),
             self._serve(9435, lambda path: self._metrics()),
@@ -119,11 +119,15 @@ class Node:
 
     def install(self) -> None:
         """What a deployment does: everything ends, and the base environment comes up with a host key of its own."""
-        self.sshd.refuse()
+        self.be_silent()
         self.run(PYTHON, "-I", "/node/bin/node_inside.py", "reboot")
         self.sshd.new_host_key()
         if not self.mute:
-            self.sshd.listen()
+            self.sshd.drop_next = 0
+
+    def be_silent(self) -> None:
+        """Greet nobody. The port stays ours: what is given back, another process takes."""
+        self.sshd.drop_next = 1_000_000
 
     def order(self, knob: str) -> None:
         (self.folder / "knobs" / knob).touch()

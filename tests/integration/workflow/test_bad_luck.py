@@ -88,7 +88,7 @@ def samples(place: Place) -> list[Path]:
 
 def nodes_gone(place: Place) -> None:
     for node in place.nodes.values():
-        node.sshd.refuse()
+        node.be_silent()
         node.sshd.cut()
 
 
