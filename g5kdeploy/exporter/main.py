@@ -118,7 +118,8 @@ def _run(
         host, port = listening.getsockname()[:2]
         log.info("Listening on %s", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         notify("READY=1", f"STATUS=serving {len(loaded) - len(missing)} of {len(loaded)} programs")
-        stopped.wait()
+        while not stopped.wait(1):  # a signal that comes just before an endless wait is seen only after it
+            pass
         notify("STOPPING=1")
         server.shutdown()
         server.server_close()

@@ -126,7 +126,8 @@ def main(words: list[str]) -> int:
                 files.write_json(places.record, record, 0o600)
                 tell(ready=record)
                 channel.close()
-                ended.wait()
+                while not ended.wait(1):  # a signal that comes just before an endless wait is seen only after it
+                    pass
                 log.info("asked to end")
             finally:
                 places.record.unlink(missing_ok=True)

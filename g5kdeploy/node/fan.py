@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.node.problems import Result
 
 T = TypeVar("T")
 
+WAKE_SECONDS = 0.5
 LIMIT = 32  # nodes worked on at the same moment
 _NODE = "\0"  # stands for a node's name while problems are compared
 
@@ -49,11 +51,11 @@ def fan_out(names: Iterable[str], work: Callable[[str], T], limit: int = LIMIT) 
     bug: BaseException | None = None
     try:
         for _ in wanted:
-            name, value, error = done.get()
+            name, value, error = _next(done)
             if error is not None:
                 bug = bug or error
             else:
-                answers[name] = value  # type: ignore[assignment]
+                answers[name] = value
     except BaseException:
         while not todo.empty():
             todo.get_nowait()
@@ -61,6 +63,13 @@ def fan_out(names: Iterable[str], work: Callable[[str], T], limit: int = LIMIT) 
     if bug is not None:
         raise bug
     return {name: answers[name] for name in wanted}
+
+
+def _next(answers: queue.SimpleQueue[Any]) -> Any:
+    """The next answer. Never one wait without an end: a signal that comes just before it would be seen only after it."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return answers.get(timeout=WAKE_SECONDS)
 
 
 def fold(names: Iterable[str]) -> str:
