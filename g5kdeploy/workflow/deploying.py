@@ -91,7 +91,7 @@ def boot_closures(session: Session) -> dict[str, Any]:
 
     def bring(node: str) -> Proof:
         before = _greet(session, node)
-        if not before.system:
+        if before.system != session.manifest.roles[todo[node]].toplevel:
             session.run.set_node(node, facts={"release_before": before.release, "boot_id_before": before.boot_id})
         return boot(
             session.reach,
