@@ -103,9 +103,7 @@ def release(session: Session) -> dict[str, Any]:
     released = []
     deadline = Deadline.after(RELEASE_SECONDS, "the release", session.clock)
     for record in session.records.unreleased(run=session.run.id):
-        with session.emit.step("release", detail=record.name) as step:
-            done = reservations.release(session.api, record, session.records, deadline, session.emit)
-            step.text = f"job {done.job}: {done.outcome}" if done.job else done.outcome
+        done = reservations.release(session.api, record, session.records, deadline, session.emit)
         released.append(done.name)
     session.run.set(released=True)
     return {"released": released}
