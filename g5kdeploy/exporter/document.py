@@ -120,8 +120,8 @@ class Part:
         ]
 
 
-def read(file: Path, mistakes: Mistakes) -> Part | None:
-    """A file's document; None, and the mistakes, if it cannot be read or is no YAML."""
+def read(file: Path, mistakes: Mistakes, may_be_empty: bool = False) -> Part | None:
+    """A file's document; None, and the mistakes, if it cannot be read or is no YAML. An empty one may be no mistake."""
     try:
         if file.stat().st_size > _LARGEST:
             mistakes.add(file, 1, f"too large for a configuration: more than {_LARGEST >> 20} MiB")
@@ -143,7 +143,8 @@ def read(file: Path, mistakes: Mistakes) -> Part | None:
         mistakes.add(file, 1, f"this is no YAML: {str(problem).splitlines()[0]}")
         return None
     if node is None:
-        mistakes.add(file, 1, "the file is empty")
+        if not may_be_empty:
+            mistakes.add(file, 1, "the file is empty")
         return None
     for count, depth in enumerate(_depths(node)):
         if depth > _DEEPEST or count > _MOST:

@@ -19,6 +19,7 @@ from .libbpf import LibbpfError, Library
 from .loader import Loaded, Loader
 from .notify import notify
 from .plan import Plan, make_plans
+from .web_config import Web, WebConfig, read_web_config
 
 log = logging.getLogger("g5kdeploy_exporter")
 
@@ -39,6 +40,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--config.strict", dest="strict", action="store_true", help="fail unless every program loads and attaches")
     add("--web.listen-address", dest="address", default=":9435", metavar="ADDR", help="HOST:PORT, :PORT or fd://N")
     add("--web.telemetry-path", dest="path", default="/metrics", metavar="PATH", help="where the metrics are")
+    add(
+        "--web.config.file",
+        dest="web",
+        type=Path,
+        metavar="FILE",
+        help="TLS and passwords, as Prometheus exporters have it",
+    )
     add("--btf.path", dest="btf", default="", metavar="FILE", help="the kernel's types, where it does not bring them")
     add(
         "--backend",
@@ -80,15 +88,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         names = options.names.split(",")
         plans = make_plans(options.dir, names, library, mistakes, options.btf, options.backend)
+    config = read_web_config(options.web, mistakes) if options.web else WebConfig()
     if mistakes:
         for text in mistakes.found:
             print(text, file=sys.stderr)  # noqa: T201 - editors jump to FILE:LINE, so no time stamps here
         return USAGE
-    return _run(options, library, plans, begun, stopped)
+    return _run(options, library, plans, Web(options.web, config), begun, stopped)
 
 
 def _run(
-    options: argparse.Namespace, library: Library, plans: list[Plan], begun: float, stopped: threading.Event
+    options: argparse.Namespace, library: Library, plans: list[Plan], web: Web, begun: float, stopped: threading.Event
 ) -> int:
     from .exporter import Exporter
     from .server import ListenError, Server, listen
@@ -112,7 +121,7 @@ def _run(
         if listening is None:
             log.info("Config check successful, exiting")
             return DONE
-        server = Server(listening, exporter, options.path, options.debug)
+        server = Server(listening, exporter, options.path, web, options.debug)
         thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
         thread.start()
         host, port = listening.getsockname()[:2]

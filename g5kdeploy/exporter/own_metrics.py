@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, Summary
+from prometheus_client import CollectorRegistry, Counter, PlatformCollector, ProcessCollector, Summary
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.openmetrics import exposition as openmetrics_text
 
@@ -25,6 +25,8 @@ class OwnMetrics:
         self.readers = readers
         self.registry = CollectorRegistry(auto_describe=True)
         self._seconds = Summary("g5k_bpf_scrape_seconds", "Time to read and decode all maps", registry=self.registry)
+        help_ = "Connections and requests that were not answered: too_many, tls, password, rate_limit"
+        self.refused = Counter("g5k_bpf_requests_refused", help_, ["reason"], registry=self.registry)
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

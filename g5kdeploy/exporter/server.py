@@ -1,7 +1,14 @@
-"""HTTP for Prometheus: /metrics in text or OpenMetrics, packed when the client can unpack it."""
+"""HTTP and HTTPS for Prometheus: /metrics in text or OpenMetrics, packed when the client can unpack it.
+
+Each connection has a thread, in which also its TLS handshake is made: who says nothing holds up nobody. When there are too
+many, the connection that has been waiting longest for its client to say something is closed for the newcomer's sake.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import contextlib
 import gzip
 import http.server
 import logging
@@ -14,10 +21,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from .exporter import Exporter
 from .exposition import OPENMETRICS, TEXT
+from .tls import names_of
+from .web_config import Web
 
 log = logging.getLogger(__name__)
 
 _IDLE = 30.0  # seconds a connection may say nothing
+_HANDSHAKE = 10.0  # seconds for the whole of it
 _MOST_CONNECTIONS = 128
 _FIRST_FD = 3  # where systemd's sockets begin
 
@@ -70,32 +80,90 @@ class Server(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, listening: socket.socket, exporter: Exporter, path: str, debug: bool = False) -> None:
+    def __init__(self, listening: socket.socket, exporter: Exporter, path: str, web: Web, debug: bool = False) -> None:
         super().__init__(listening.getsockname()[:2], _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listening
         self.exporter = exporter
         self.metrics_path = path
+        self.web = web
         self.debug = debug
-        self._room = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self._lock = threading.Lock()
+        self._waiting: dict[int, socket.socket] = {}
+        """Connections whose client is to say something, longest first, by descriptor."""
+        self._count = 0
+
+    def refuse(self, reason: str) -> None:
+        """Count a connection or request that was not answered."""
+        self.exporter.own.refused.labels(reason).inc()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """A thread for each connection, but no more than a bound: then the newcomer is turned away."""
-        if not self._room.acquire(blocking=False):
-            log.warning("more than %d connections: one was turned away", _MOST_CONNECTIONS)
+        """A thread for each connection, but no more than a bound: room is made, or the newcomer is turned away."""
+        with self._lock:
+            full = self._count >= _MOST_CONNECTIONS
+            oldest = next(iter(self._waiting), None) if full else None
+            if oldest is not None:
+                with contextlib.suppress(OSError):  # its thread wakes up, and ends it
+                    socket.socket.shutdown(self._waiting.pop(oldest), socket.SHUT_RDWR)
+            if not full or oldest is not None:
+                self._count += 1
+                self._waiting[request.fileno()] = request
+        if full:
+            self.refuse("too_many")
+        if full and oldest is None:
             self.shutdown_request(request)
             return
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        number = request.fileno()
         try:
-            super().process_request_thread(request, client_address)
+            request = self._with_tls(request)
+            self.finish_request(request, client_address)
+        except _NoTls as problem:
+            log.debug("no TLS with %s: %s", client_address, problem)
+            self.refuse("tls")
+        except OSError as problem:
+            log.debug("connection from %s ended early: %s", client_address, problem)
+        except Exception:
+            log.exception("connection from %s", client_address)
         finally:
-            self._room.release()
+            self.waits(number, None)
+            self.shutdown_request(request)
+            with self._lock:
+                self._count -= 1
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no event; anything else is a mistake of ours and is told."""
-        log.debug("connection from %s ended early", client_address, exc_info=True)
+    def waits(self, number: int, connection: socket.socket | None) -> None:
+        """Whether a connection (by its descriptor) waits for its client from now on; None: it does not."""
+        with self._lock:
+            self._waiting.pop(number, None)
+            if connection is not None:
+                self._waiting[number] = connection
+
+    def _with_tls(self, request: socket.socket) -> socket.socket:
+        """The connection, with TLS on it if that is configured. `_NoTls`, and closed, if that does not come about."""
+        config = self.web.current()
+        if config.context is None:
+            return request
+        number = request.fileno()
+        request.settimeout(_HANDSHAKE)
+        wrapped: Any = None
+        try:
+            wrapped = config.context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+            self.waits(number, wrapped)
+            wrapped.do_handshake()
+            if config.allowed_sans and not config.allowed_sans & names_of(wrapped.getpeercert()):
+                raise _NoTls("its certificate has another name")
+        except (OSError, ValueError, _NoTls) as problem:  # ssl.SSLError is an OSError; ValueError: shut meanwhile
+            self.waits(number, None)
+            if wrapped is not None:
+                self.shutdown_request(wrapped)
+            raise _NoTls(problem) from None
+        return wrapped  # type: ignore[no-any-return]
+
+
+class _NoTls(Exception):
+    """No encrypted connection came about."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -105,7 +173,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     timeout = _IDLE
     server: Server
 
+    def handle_one_request(self) -> None:
+        """The base's: reads a request and answers it."""
+        self.server.waits(self.connection.fileno(), self.connection)
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        """The base's: reads the headers. The client has said all it is to say."""
+        complete = super().parse_request()
+        self.server.waits(self.connection.fileno(), None)
+        return complete
+
     def do_GET(self) -> None:
+        if not self.server.web.in_rate():
+            self._refuse(HTTPStatus.TOO_MANY_REQUESTS, "rate_limit")
+            return
+        if not self._may_enter():
+            self._refuse(HTTPStatus.UNAUTHORIZED, "password")
+            return
         url = urlsplit(self.path)
         if url.path == self.server.metrics_path:
             self._metrics(frozenset(parse_qs(url.query).get("name[]", [])))
@@ -121,6 +206,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"404 page not found\n")
 
     do_HEAD = do_GET  # noqa: N815
+
+    def _may_enter(self) -> bool:
+        users = self.server.web.current().users
+        if not users:
+            return True
+        kind, _, word = self.headers.get("Authorization", "").partition(" ")
+        if kind.lower() != "basic":
+            return False
+        try:
+            user, colon, password = (
+                base64.b64decode(word, validate=True).decode(errors="surrogateescape").partition(":")
+            )
+        except (binascii.Error, ValueError):
+            return False
+        return bool(colon) and self.server.web.passwords.right(users, user, password)
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        self.server.refuse(reason)
+        self._answer(status, "text/plain; charset=utf-8", f"{status.phrase}\n".encode())
 
     def _metrics(self, names: frozenset[str]) -> None:
         openmetrics = accepts(self.headers.get("Accept", ""), "application/openmetrics-text")
@@ -139,6 +243,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if packed:
             body = gzip.compress(body, compresslevel=1, mtime=0)
         self.send_response(status)
+        if status == HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Basic")
+        for name, value in self.server.web.current().headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Vary", "Accept, Accept-Encoding")
         if packed:

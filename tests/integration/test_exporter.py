@@ -276,6 +276,11 @@ def test_every_mistake_is_told_with_its_line(built: Path, installed: Path, tmp_p
         (["--config.dir", "BUILT", "--config.names", "statx", "--web.listen-address", "nowhere"], 1, "no address"),
         (["--config.dir", "BUILT", "--config.names", "statx", "--web.listen-address", "fd://0"], 1, "was not passed"),
         (["--config.dir", "BUILT", "--config.names", "statx", "--web.telemetry-path", "x"], 2, "no path"),
+        (
+            ["--config.dir", "BUILT", "--config.names", "statx", "--web.config.file", "/absent"],
+            2,
+            "/absent:1: cannot be",
+        ),
         (["--version"], 0, ""),
         (["--help"], 0, ""),
     ],
