@@ -23,6 +23,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "libbpf_version_string": (ct.c_char_p, []),
     "libbpf_num_possible_cpus": (ct.c_int, []),
     "libbpf_set_print": (ct.c_void_p, [ct.c_void_p]),
+    "libbpf_register_prog_handler": (ct.c_int, [ct.c_char_p, ct.c_int, ct.c_int, ct.c_void_p]),
     "bpf_object__open_file": (ct.c_void_p, [ct.c_char_p, ct.c_void_p]),
     "bpf_object__load": (ct.c_int, [ct.c_void_p]),
     "bpf_object__close": (None, [ct.c_void_p]),
@@ -34,6 +35,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "bpf_program__fd": (ct.c_int, [ct.c_void_p]),
     "bpf_program__attach": (ct.c_void_p, [ct.c_void_p]),
     "bpf_link__destroy": (ct.c_int, [ct.c_void_p]),
+    "bpf_link_create": (ct.c_int, [ct.c_int, ct.c_int, ct.c_int, ct.c_void_p]),
     "bpf_map__name": (ct.c_char_p, [ct.c_void_p]),
     "bpf_map__fd": (ct.c_int, [ct.c_void_p]),
     "bpf_map__type": (ct.c_int, [ct.c_void_p]),
@@ -52,6 +54,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "btf__name_by_offset": (ct.c_char_p, [ct.c_void_p, ct.c_uint32]),
 }
 _BTF_KIND_DATASEC = 15
+_PROG_TYPE_XDP, _BPF_XDP = 6, 37  # of enum bpf_prog_type, of enum bpf_attach_type
 _PRINT = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)
 _WORDS_KEPT = 200
 _LONGEST = 4 << 20
@@ -93,6 +96,7 @@ class Library:
         self._vsnprintf.argtypes = [ct.c_void_p, ct.c_size_t, ct.c_char_p, ct.c_void_p]
         self._print = _PRINT(self._keep)  # kept alive here: libbpf holds the bare pointer
         library.libbpf_set_print(ct.cast(self._print, ct.c_void_p))
+        library.libbpf_register_prog_handler(b"xdp/", _PROG_TYPE_XDP, _BPF_XDP, None)  # ebpf_exporter's xdp/DEVICE
 
     @property
     def version(self) -> str:
@@ -141,6 +145,12 @@ class _OpenOptions(ct.Structure):
     )
 
 
+class _LinkOptions(ct.Structure):
+    """struct bpf_link_create_opts of libbpf 1.x, up to what is used."""
+
+    _fields_ = (("sz", ct.c_size_t), ("flags", ct.c_uint32), ("padding", ct.c_uint32))
+
+
 @dataclass(frozen=True)
 class Map:
     """A map of an object: kind is the number of its BPF_MAP_TYPE_, sizes are bytes; fd is -1 before the load."""
@@ -170,6 +180,7 @@ class Object:
         self.library = library
         self.path = path
         self._links: list[int] = []
+        self._descriptors: list[int] = []
         library.words()
         options = _OpenOptions(sz=ct.sizeof(_OpenOptions), btf_custom_path=btf.encode() if btf else None)
         self._pointer: int | None = library.call.bpf_object__open_file(os.fsencode(path), ct.byref(options))
@@ -259,8 +270,18 @@ class Object:
             raise LibbpfError(f"{program.name} does not attach", ct.get_errno(), self.library.words())
         self._links.append(link)
 
+    def attach_xdp(self, program: Program, index: int, flags: int) -> None:
+        """Attach an XDP program to the device of that index, until `close` or the end of the process, however it ends."""
+        options = _LinkOptions(sz=ct.sizeof(_LinkOptions), flags=flags)
+        descriptor = self.library.call.bpf_link_create(program.fd, index, _BPF_XDP, ct.byref(options))
+        if descriptor < 0:
+            raise LibbpfError(f"{program.name} does not attach", -descriptor, self.library.words())
+        self._descriptors.append(descriptor)
+
     def close(self) -> None:
         """Detach everything and let go of the object. Twice does no harm."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
         while self._links:
             self.library.call.bpf_link__destroy(self._links.pop())
         if self._pointer:

@@ -6,6 +6,7 @@ alternatives:                     # the first that loads on this kernel is used,
 mode_metric: mock_mode            # g5k_bpf_mock_mode{config="X",mode="override"} 1
 values: {mock_path: /tmp/x}       # `const volatile` variables: a number, or text for an array of char
 filter: {cgroup: PATH}            # or {tgid: N}: whose events are counted, by the variables of kernel.bpf.h
+xdp: {device: eth0, mode: auto}   # where XDP programs go: a name, or default-route; native, generic, or what goes
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .document import Mistakes, Part, read
+from .xdp import XdpSettings, read_xdp
 
 _MODE_METRIC = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -40,6 +42,7 @@ class LoadSettings:
     filter_cgroup: str = ""
     filter_tgid: int = 0
     filter_line: int = 0
+    xdp: XdpSettings = field(default_factory=XdpSettings)
 
 
 def read_load_settings(folder: Path, name: str, mistakes: Mistakes) -> LoadSettings:
@@ -50,9 +53,8 @@ def read_load_settings(folder: Path, name: str, mistakes: Mistakes) -> LoadSetti
     document = read(file, mistakes)
     if document is None:
         return LoadSettings(file)
-    found = document.fields(
-        "load settings", {"alternatives": False, "mode_metric": False, "values": False, "filter": False}
-    )
+    known = ("alternatives", "mode_metric", "values", "filter", "xdp")
+    found = document.fields("load settings", dict.fromkeys(known, False))
     alternatives = _alternatives(found["alternatives"]) if "alternatives" in found else ()
     metric = found["mode_metric"].value("mode_metric", str) if "mode_metric" in found else ""
     if "mode_metric" in found and metric is not None and not _MODE_METRIC.fullmatch(metric):
@@ -63,7 +65,8 @@ def read_load_settings(folder: Path, name: str, mistakes: Mistakes) -> LoadSetti
             if (value := _value(key, part)) is not None:
                 values[key] = (value, part.line)
     cgroup, tgid, line = _filter(found["filter"]) if "filter" in found else ("", 0, 0)
-    return LoadSettings(file, alternatives, metric or "", values, cgroup, tgid, line)
+    xdp = read_xdp(found["xdp"]) if "xdp" in found else XdpSettings()
+    return LoadSettings(file, alternatives, metric or "", values, cgroup, tgid, line, xdp)
 
 
 def _alternatives(part: Part) -> tuple[Alternative, ...]:

@@ -17,6 +17,8 @@ from .libbpf import LibbpfError, Library, Object, Program
 from .load_settings import LoadSettings
 from .plan import Candidate, Plan, check_maps, encode
 from .reasons import explain_attach, explain_load
+from .xdp import XdpError, is_xdp
+from .xdp import attach as attach_xdp
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ class Loaded:
     reasons: dict[str, str] = field(default_factory=dict)
     """Name of a candidate, or of a BPF program, → why it does not load or attach."""
     modes: tuple[str, ...] = ()
+    xdp: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Name of an XDP program → (device, mode) that it is attached to."""
     seconds: float = 0.0
 
     @property
@@ -76,7 +80,7 @@ class Loader:
             log.log(level, "%s does not load: %s", name, loaded.reasons[name])
             return False
         programs = opened.programs()
-        attached, reasons = self._attach(opened, programs)
+        attached, reasons = self._attach(opened, programs, settings, loaded)
         if candidate.mode and reasons:  # the next alternative may do better than a part of this one
             opened.close()
             loaded.reasons[name] = next(iter(reasons.values()))
@@ -111,14 +115,21 @@ class Loader:
             raise
         return opened
 
-    def _attach(self, opened: Object | BccObject, programs: list[Program]) -> tuple[set[str], dict[str, str]]:
+    def _attach(
+        self, opened: Object | BccObject, programs: list[Program], settings: LoadSettings, loaded: Loaded
+    ) -> tuple[set[str], dict[str, str]]:
         attached, reasons = set(), {}
         for program in programs:
             try:
-                opened.attach(program)
+                if is_xdp(program) and isinstance(opened, Object):
+                    loaded.xdp[program.name] = attach_xdp(opened, program, settings.xdp)
+                else:
+                    opened.attach(program)
                 attached.add(program.name)
             except LibbpfError as problem:
                 reasons[program.name] = explain_attach(problem, program)
+            except XdpError as problem:
+                reasons[program.name] = str(problem)
         return attached, reasons
 
     def _values(self, config: Config, settings: LoadSettings) -> dict[str, int | str]:

@@ -84,7 +84,13 @@ class OwnMetrics:
             seconds.add_metric([one.name], one.seconds)
             for program, reason in one.reasons.items():
                 reasons.add_metric([one.name, program, reason], 1)
-        yield from (loaded, seconds, reasons)
+        devices = GaugeMetricFamily(
+            "g5k_bpf_xdp_info", "Where an XDP program is attached", labels=["config", "program", "device", "mode"]
+        )
+        for one in self.loaded:
+            for program, where in one.xdp.items():
+                devices.add_metric([one.name, program, *where], 1)
+        yield from (loaded, seconds, reasons, devices)
         modes: dict[str, GaugeMetricFamily] = {}
         for one in self.loaded:
             if not one.mode_metric:

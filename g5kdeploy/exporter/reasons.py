@@ -98,8 +98,6 @@ def explain_attach(problem: LibbpfError, program: Program) -> str:
             return f"this kernel has no function {target} to probe, or its module is not loaded"
         if problem.errno == errno.EINVAL:
             return f"{target} cannot be probed so: it is not on the list of functions whose result may be overridden"
-    if kind == "xdp" and not target:
-        return "an XDP program needs its device in the section's name: xdp/DEVICE"
     if problem.errno == errno.EOPNOTSUPP:
         return f"programs of section {program.section} are not attached by themselves"
     if problem.errno in {errno.EPERM, errno.EACCES}:
