@@ -21,6 +21,8 @@ SECTIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("push", "phases:push", "Push the closures into the testbed's binary cache"),
         ("plan", "plan", "Show where and when the nodes could be had"),
         ("reserve", "phases:reserve", "Reserve the nodes and wait for them"),
+        ("attach", "jobs:attach", "Go on with a job that exists already"),
+        ("extend", "jobs:extend", "Ask for more walltime for the run's job"),
         ("deploy", "phases:deploy", "Bring the job's nodes to their closures"),
         ("boot", "phases:boot", "Boot the wanted kernel on deployed nodes"),
         ("exporter", "phases:exporter", "Start the exporter on the nodes and check that it answers"),
@@ -32,6 +34,7 @@ SECTIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "Nodes": (
         ("status", "status", "Show jobs, nodes and what is still on record"),
+        ("gc", "gc", "Tidy up records and jobs that nobody knows"),
         ("ssh", "ssh", "Log in on a node"),
         ("exec", "exec", "Run a command on the nodes of a job"),
         ("logs", "logs", "Show the journal of a node"),

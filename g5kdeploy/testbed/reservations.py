@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.text import human_seconds
@@ -16,7 +17,7 @@ from g5kdeploy.testbed.letting_go import confirm, release, unanswered
 from g5kdeploy.testbed.lookup import Reservation
 from g5kdeploy.testbed.problems import ApiProblem, NotThere, Refused, Unclear
 from g5kdeploy.testbed.records import Record, Records, RecordState
-from g5kdeploy.testbed.request import Request, check, from_paris, payload, told
+from g5kdeploy.testbed.request import Request, RoleNodes, check, from_paris, payload, told
 from g5kdeploy.testbed.roles import assign
 from g5kdeploy.testbed.waiting import wait_running
 from g5kdeploy.testbed.walltime import extend
@@ -172,11 +173,19 @@ def resume(api: Api, record: Record, records: Records, deadline: Deadline) -> Re
 
 
 def attach(
-    api: Api, site: str, job: int, records: Records, deadline: Deadline, run: str = "", experiment: str = ""
+    api: Api,
+    site: str,
+    job: int,
+    records: Records,
+    deadline: Deadline,
+    run: str = "",
+    experiment: str = "",
+    roles: tuple[RoleNodes, ...] = (),
 ) -> Reservation:
-    """Take on a job that something else made, or that we made on another machine.
+    """Take on a job that something else made, or that we made on another machine, for a run and its roles.
 
-    Raises `InvalidUse` when the site has no such job, `NoResources` when it is over, `NotAllowed` when it is another's.
+    A job that is on record already changes hands. Raises `InvalidUse` when the site has no such job, `NoResources` when
+    it is over, `NotAllowed` when it is another's.
     """
     try:
         found = lookup.job(api, site, job, deadline)
@@ -185,11 +194,13 @@ def attach(
     me = api.me(deadline)
     if found.user and me and found.user.lower() != me.lower():
         raise NotAllowed(f"job {job} on {site} belongs to {found.user}", cause=f"you are {me}")
-    if found.over:
-        raise NoResources(f"job {job} on {site} is over", cause=found.reason())
+    if found.ending:
+        raise NoResources(f"job {job} on {site} is {'over' if found.over else 'being ended'}", cause=found.reason())
+    given: dict[str, Any] = {"run": run, "experiment": experiment, "roles": roles}
+    given = {key: value for key, value in given.items() if value}
     for record in records.unreleased():
-        if record.site == site and record.job == job:
-            return Reservation(records.save(replace(record, run=run or record.run)), found)
+        if record.site == site and (record.job == job or record.name == found.name):
+            return Reservation(records.save(replace(record, state=RecordState.KNOWN, job=job, **given)), found)
     record = Record(
         name=f"attached-{site}-{job}",
         testbed=records.testbed,
@@ -200,6 +211,7 @@ def attach(
         job=job,
         run=run,
         experiment=experiment,
+        roles=roles,
         foreign=True,
     )
     return Reservation(records.save(record), found)

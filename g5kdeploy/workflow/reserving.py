@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.events.failure import InvalidUse, NoResources
 from g5kdeploy.node import Stage
 from g5kdeploy.testbed import hardware, inventory, reservations
+from g5kdeploy.testbed.problems import JobOver
 from g5kdeploy.testbed.request import Request, RoleNodes
 from g5kdeploy.testbed.reservations import Reservation
+from g5kdeploy.testbed.walltime import Extension
 from g5kdeploy.workflow import starting
 from g5kdeploy.workflow.session import Session
 
@@ -47,13 +50,65 @@ def reserve(session: Session, wait: float | None = None, at: str = "", policy: s
         asked, latest = starting.placed(session, asked, at, policy, deadline)
     inventory.check_exists(session.api, asked, deadline)
     asked, reservation = starting.submitted(session, asked, latest, deadline)
+    return _started(session, reservation, wait, asked.at)
+
+
+def attach(session: Session, number: int, site: str | None = None, wait: float | None = None) -> dict[str, Any]:
+    """Take on a job that exists already, as `reserve` takes one of its own.
+
+    Raises `InvalidUse` when the run has another live job there, and what `reservations.attach` raises.
+    """
+    place = site or session.run.site
+    for record in session.records.unreleased(run=session.run.id):
+        if record.job != number:
+            raise InvalidUse(
+                f"run {session.run.id} has a reservation already: job {record.job or record.name} on {record.site}",
+                hint=f"g5kdeploy release --run {session.run.id} ends it",
+            )
+    if place != session.run.site:
+        session.run.set(site=place)
+    deadline = Deadline.after(ASK_SECONDS, f"job {number} on {place}", session.clock)
+    asked = request(session)
+    before = next((r for r in session.records.unreleased() if (r.site, r.job) == (place, number)), None)
+    reservation = reservations.attach(
+        session.api, place, number, session.records, deadline, asked.run, asked.experiment, asked.roles
+    )
+    job = reservation.job
+    if "deploy" not in job.types:
+        session.emit.warn("attach", f"job {number} is not of the type deploy: kadeploy will refuse its nodes")
+    try:
+        return _started(session, reservation, wait, float(job.scheduled_at) if job.scheduled_at else None)
+    except NoResources as problem:  # it does not suit the roles: it stays whose it was
+        record = reservation.record
+        session.records.save(before) if before else session.records.released(record, f"not taken on: {problem}")
+        session.run.set(job=None)
+        raise
+
+
+def extend(session: Session, seconds: int, wait: float) -> list[Extension]:
+    """Ask for more walltime for the run's jobs; what came of it, each."""
+    found = []
+    deadline = Deadline.after(ASK_SECONDS + wait, "the extension", session.clock)
+    for record in session.records.unreleased(run=session.run.id):
+        held = reservations.resume(session.api, record, session.records, deadline)
+        if held is None:
+            raise JobOver(f"job {record.job} on {record.site} is gone", cause="the site knows it no more")
+        found.append(reservations.extend(session.api, held, seconds, deadline, session.emit, wait))
+        _keep(session, found[-1].reservation)
+    if not found:
+        raise InvalidUse(f"run {session.run.id} holds no job", hint=f"g5kdeploy reserve {session.experiment.file}")
+    return found
+
+
+def _started(session: Session, reservation: Reservation, wait: float | None, at: float | None) -> dict[str, Any]:
+    """Wait until the job runs (at most `wait` seconds; default: a day after its start `at`), and share out its nodes."""
     _keep(session, reservation)
     if wait is None:
-        wait = WAIT_SECONDS + max(0.0, (asked.at or 0.0) - session.clock.wall())
+        wait = WAIT_SECONDS + max(0.0, (at or 0.0) - session.clock.wall())
     patience = Deadline.after(wait, f"the start of job {reservation.job.id}", session.clock)
     reservation = reservations.wait_running(session.api, reservation, session.records, patience, session.emit)
     _keep(session, reservation)
-    return _assign(session, reservation, deadline)
+    return _assign(session, reservation, Deadline.after(ASK_SECONDS, "the nodes of the job", session.clock))
 
 
 def _keep(session: Session, reservation: Reservation) -> None:

@@ -281,17 +281,19 @@ def test_a_release_whose_answer_is_lost(world: World) -> None:
 
 def test_more_walltime(world: World) -> None:
     reservation = world.running()
-    extended, words = r.extend(world.api, reservation, 1800, world.deadline(), world.emit)
-    assert extended.job.walltime == 5400
-    assert words.startswith("granted: 30 min")
+    extension = r.extend(world.api, reservation, 1800, world.deadline(), world.emit)
+    assert extension.reservation.job.walltime == 5400
+    assert (extension.asked, extension.gained) == (1800, 1800)
+    assert extension.words.startswith("granted: 30 min")
 
 
 def test_more_walltime_while_others_wait_is_pending(world: World) -> None:
     reservation = world.running(a_request(roles=nodes(4)))
     world.reserve(a_request(run="run-2", roles=nodes(4)))
     world.lab.advance(70)
-    _, words = r.extend(world.api, reservation, 1800, world.deadline(), world.emit)
-    assert words.startswith("pending")
+    extension = r.extend(world.api, reservation, 1800, world.deadline(), world.emit)
+    assert extension.gained == 0
+    assert extension.words.startswith("pending")
     waiting = r.resume(world.api, world.records.unreleased(run="run-2")[0], world.records, world.deadline())
     assert waiting is not None
     with pytest.raises(InvalidUse, match="waiting for free nodes"):

@@ -1,0 +1,170 @@
+"""reserve, attach, extend, gc and release as commands, against the lab's API and scheduler under a clock that runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from g5kdeploy.base import folders
+from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.cli.main import main
+from g5kdeploy.events.failure import ExitCode
+from g5kdeploy.testbed import credentials, waiting
+from g5kdeploy.testbed.api import Api
+from g5kdeploy.testbed.records import Records
+from tests.contract.scripted import Lab
+
+VM = "vm-{}.lab.grid5000.fr"
+
+
+@dataclass
+class Desk:
+    """A user's desk: an experiment file, the commands, and the lab behind them."""
+
+    lab: Lab
+    file: Path
+    capsys: pytest.CaptureFixture[str]
+
+    def write(self, **more: Any) -> None:
+        told = {
+            "apiVersion": "g5kdeploy/v1",
+            "name": "desk",
+            "roles": {"server": {"nodes": 1}, "client": {"nodes": 1}},
+            "walltime": "1h",
+        }
+        self.file.write_text(yaml.safe_dump({**told, **more}, sort_keys=False))
+        (self.file.parent / "roles.nix").write_text("{ }")
+
+    def call(self, name: str, *words: str, code: int = 0) -> tuple[dict[str, Any], str]:
+        """The command's answer and what it said, when it ended with that exit code."""
+        got = main([name, *words, "--testbed", "lab", "-o", "json"])
+        out, err = self.capsys.readouterr()
+        assert got == code, err
+        return (json.loads(out) if out else {}), err
+
+    def on_run(self, name: str, *words: str, code: int = 0) -> tuple[dict[str, Any], str]:
+        return self.call(name, *words, str(self.file), code=code)
+
+    def document(self) -> dict[str, Any]:
+        newest = max((self.file.parent / "runs").glob("*/run.json"))
+        found: dict[str, Any] = json.loads(newest.read_text())
+        return found
+
+    def by_hand(self, **more: Any) -> int:
+        """A job that something else submits."""
+        body = {"command": "sleep 1d", "resources": "nodes=2,walltime=1:0:0", "types": ["deploy"], **more}
+        with Api(credentials.load(self.lab.home)) as api:
+            return int(api.post("/sites/lab/jobs", body, Deadline.after(60, "a job by hand"))["uid"])
+
+    def live(self) -> list[int]:
+        return [job.id for job in self.lab.oar.current()]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
+    monkeypatch.setattr(waiting, "_FIRST", (0.1,) * 20)
+    lab = Lab(tmp_path / "lab", now=time.time(), pace=100)
+    lab.up()
+    lab.write_home(folders.state() / "lab" / "home", "jdoe", "secret")
+    made = Desk(lab, tmp_path / "experiment.yaml", capsys)
+    made.write()
+    try:
+        with lab.running(pace=1):
+            yield made
+    finally:
+        lab.close()
+
+
+def test_a_job_made_elsewhere_becomes_the_runs(desk: Desk) -> None:
+    number = desk.by_hand(name="mine")
+    answer, _ = desk.on_run("attach", str(number))
+    assert answer["job"] == number
+    assert answer["roles"] == {"server": [VM.format(1)], "client": [VM.format(2)]}
+    document = desk.document()
+    assert document["job"]["id"] == number
+    assert {name: node["role"] for name, node in document["nodes"].items()} == {
+        VM.format(1): "server",
+        VM.format(2): "client",
+    }
+    assert document["phases"]["reserve"]["state"] == "done"
+    # The run goes on with it: nothing else is submitted, and nothing else can be taken on.
+    desk.on_run("reserve")
+    assert desk.live() == [number]
+    other = desk.by_hand(resources="nodes=1,walltime=1:0:0")
+    _, said = desk.on_run("attach", str(other), code=ExitCode.USAGE)
+    assert f"has a reservation already: job {number} on lab" in said
+    desk.on_run("release")
+    assert desk.live() == [other]
+
+
+def test_what_cannot_be_attached(desk: Desk) -> None:
+    _, said = desk.on_run("attach", "4711", code=ExitCode.USAGE)
+    assert "there is no job 4711 on lab" in said
+    small = desk.by_hand(resources="nodes=1,walltime=1:0:0", types=[])
+    _, said = desk.on_run("attach", str(small), code=ExitCode.NO_RESOURCES)
+    assert "not enough nodes for: client (0 of 1)" in said
+    assert "not of the type deploy" in said
+    # It stays what it was before: nobody's here, and alive.
+    assert Records("lab").unreleased() == []
+    assert desk.live() == [small]
+    assert desk.document()["job"] is None
+
+
+def test_more_walltime_for_the_runs_job(desk: Desk) -> None:
+    _, said = desk.on_run("extend", "+1:00", code=ExitCode.USAGE)
+    assert "no run" in said
+    desk.on_run("reserve")
+    before = desk.document()["job"]["ends_at"]
+    answer, _ = desk.on_run("extend", "+1:00")
+    [item] = answer["items"]
+    assert (item["asked_seconds"], item["granted_seconds"], item["walltime"]) == (3600, 3600, 7200)
+    assert item["outcome"].startswith("granted: 1 h")
+    assert desk.document()["job"]["ends_at"] == before + 3600
+    # Somebody waits for these nodes: not granted, for now.
+    desk.by_hand(resources="nodes=4,walltime=1:0:0")
+    until = time.monotonic() + 120
+    while not any(job.state == "Waiting" and job.scheduled_at for job in desk.lab.oar.current()):
+        assert time.monotonic() < until, "the scheduler made no prediction"
+        time.sleep(0.05)
+    answer, _ = desk.on_run("extend", "30m", "--wait", "2s", code=ExitCode.DEADLINE)
+    assert answer["items"][0]["outcome"].startswith("pending")
+    _, said = desk.on_run("extend", "soon", code=ExitCode.USAGE)
+    assert "+TIME" in said
+
+
+def test_gc_closes_records_and_lists_what_no_record_knows(desk: Desk) -> None:
+    _, said = desk.call("gc")
+    assert "nothing to tidy up" in said
+    desk.on_run("reserve")
+    [record] = Records("lab").unreleased()
+    stray = desk.by_hand(name="g5kdeploy-other-machine-1", resources="nodes=1,walltime=1:0:0")
+    tagged = desk.by_hand(types=["deploy", "origin=g5kdeploy"], resources="nodes=1,walltime=1:0:0")
+    foreign = desk.by_hand(name="sweep", resources="nodes=1,walltime=1:0:0")
+    answer, said = desk.call("gc")
+    assert sorted(item["job"] for item in answer["items"]) == [stray, tagged]
+    assert "--yes" in said
+    assert len(desk.live()) == 4
+    assert record.job is not None
+    desk.lab.oar.delete(record.job, "jdoe")
+    until = time.monotonic() + 120
+    while record.job in desk.live():
+        assert time.monotonic() < until, "the job does not end"
+        time.sleep(0.05)
+    answer, _ = desk.call("gc", "--yes")
+    told = {item["job"]: item["what"] for item in answer["items"]}
+    assert "jdoe deleted it" in told[record.job]
+    assert told[stray].startswith("let go")
+    assert desk.live() == [foreign]
+    assert Records("lab").unreleased() == []
+
+
+def test_commands_on_jobs_need_a_testbed(desk: Desk) -> None:
+    for words in (["gc"], ["attach", "1", str(desk.file)], ["extend", "1h", str(desk.file)]):
+        assert main(words) == ExitCode.USAGE
