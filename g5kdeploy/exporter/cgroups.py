@@ -14,6 +14,7 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -67,8 +68,10 @@ class Cgroups:
         with self._lock:
             return self._paths.get(number)
 
-    def watch(self) -> None:
-        """Begin to listen for new cgroups; where that cannot be, walks alone must do, and a log line says so."""
+    def watch(self, prepare: Callable[[], object] = lambda: None) -> None:
+        """Begin to listen for new cgroups, in a thread that calls `prepare` first; where that cannot be, walks alone must
+        do, and a log line says so.
+        """
         if self.root is None or self._thread is not None:
             return
         self._inotify = self._libc.inotify_init1(os.O_CLOEXEC)
@@ -76,7 +79,7 @@ class Cgroups:
             log.warning("cgroups that live shorter than a scrape interval will have no name: inotify: %s", _reason())
             return
         self._walk(str(self.root))
-        self._thread = threading.Thread(target=self._listen, name="cgroups", daemon=True)
+        self._thread = threading.Thread(target=self._listen, args=(prepare,), name="cgroups", daemon=True)
         self._thread.start()
 
     def _learn(self, path: str) -> bool:
@@ -114,7 +117,8 @@ class Cgroups:
             with self._lock:
                 self._watched[number] = folder
 
-    def _listen(self) -> None:
+    def _listen(self, prepare: Callable[[], object]) -> None:
+        prepare()
         while True:
             try:
                 events = os.read(self._inotify, 65536)

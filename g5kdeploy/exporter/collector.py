@@ -24,6 +24,7 @@ class MetricReader:
     """Reads one metric of one loaded program. Keeps what it decoded, so that a scrape only adds and writes."""
 
     def __init__(self, loaded: Loaded, metric: Counter | Histogram, reader: Reader, decoders: Decoders) -> None:
+        self.loaded = loaded
         self.config = loaded.config.name
         self.metric = metric
         self.reader = reader

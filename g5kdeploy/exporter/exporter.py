@@ -26,18 +26,27 @@ class Exporter:
     """What is loaded, and how it is read."""
 
     def __init__(self, library: Library, decoders: Decoders, loaded: list[Loaded]) -> None:
+        self.library = library
+        self.decoders = decoders
         self.loaded = loaded
         self.readers: list[MetricReader] = []
         for one in loaded:
-            if one.object is None:
-                continue
-            maps = one.object.maps()
-            for metric in one.config.metrics:
-                self.readers.append(MetricReader(one, metric, Reader(library, maps[metric.name]), decoders))
+            self._add(one)
         self.own = OwnMetrics(library, loaded, self.readers)
         self._lock = threading.Lock()
         self._last: _Snapshot | None = None
         self._closed = False
+
+    def _add(self, one: Loaded) -> None:
+        if one.object is not None and not any(reader.loaded is one for reader in self.readers):
+            maps = one.object.maps()
+            for metric in one.config.metrics:
+                self.readers.append(MetricReader(one, metric, Reader(self.library, maps[metric.name]), self.decoders))
+
+    def changed(self, one: Loaded) -> None:
+        """More of a program is loaded than before: its maps are read, too, from the next scrape on."""
+        with self._lock:
+            self._add(one)
 
     def scrape(self, openmetrics: bool = False, names: frozenset[str] = frozenset()) -> bytes:
         """The whole exposition, or only the metrics `names` (samples' names, as Prometheus' `name[]` has them)."""

@@ -16,7 +16,7 @@ from .document import Mistakes
 from .libbpf import LibbpfError, Library, Object, Program
 from .load_settings import LoadSettings
 from .plan import Candidate, Plan, check_maps, encode
-from .reasons import explain_attach, explain_load
+from .reasons import explain_attach, explain_load, may_come
 from .xdp import XdpError, is_xdp
 from .xdp import attach as attach_xdp
 
@@ -32,6 +32,7 @@ class Loaded:
     """What became of a program: without an object it did not load. `attached` has names of BPF programs."""
 
     name: str
+    plan: Plan
     config: Config
     mode: str = ""
     mode_metric: str = ""
@@ -40,6 +41,10 @@ class Loaded:
     attached: set[str] = field(default_factory=set)
     reasons: dict[str, str] = field(default_factory=dict)
     """Name of a candidate, or of a BPF program, → why it does not load or attach."""
+    waiting: set[str] = field(default_factory=set)
+    """Of those in `reasons`, the ones for which a module may bring what they lack."""
+    attempts: int = 0
+    """How often they were tried again."""
     modes: tuple[str, ...] = ()
     xdp: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Name of an XDP program → (device, mode) that it is attached to."""
@@ -63,12 +68,29 @@ class Loader:
         """Never raises for a kernel that does not take the program: the reasons stand in the result."""
         begin = time.perf_counter()
         modes = tuple(candidate.mode for candidate in plan.candidates if candidate.mode)
-        loaded = Loaded(plan.name, plan.candidates[0].config, mode_metric=plan.settings.mode_metric, modes=modes)
-        for candidate in plan.candidates:
-            if self._try(candidate, plan.settings, loaded):
-                break
+        first = plan.candidates[0].config
+        loaded = Loaded(plan.name, plan, first, mode_metric=plan.settings.mode_metric, modes=modes)
+        self._load(loaded)
         loaded.seconds = time.perf_counter() - begin
         return loaded
+
+    def _load(self, loaded: Loaded) -> bool:
+        settings = loaded.plan.settings
+        return any(self._try(candidate, settings, loaded) for candidate in loaded.plan.candidates)
+
+    def again(self, loaded: Loaded) -> bool:
+        """Try once more what waits. Whether an object is loaded now."""
+        if loaded.object is None:
+            loaded.waiting.clear()
+            loaded.reasons.clear()
+            return self._load(loaded)
+        programs = [program for program in loaded.programs if program.name in loaded.waiting]
+        waiting: set[str] = set()
+        attached, reasons = self._attach(loaded.object, programs, loaded, waiting)
+        loaded.attached |= attached
+        loaded.reasons = {name: why for name, why in loaded.reasons.items() if name not in attached} | reasons
+        loaded.waiting = waiting
+        return True
 
     def _try(self, candidate: Candidate, settings: LoadSettings, loaded: Loaded) -> bool:
         name = candidate.config.name
@@ -76,20 +98,25 @@ class Loader:
             opened = self._loaded(candidate, settings)
         except (LibbpfError, CannotLoad, BccError) as problem:
             loaded.reasons[name] = explain_load(problem) if isinstance(problem, LibbpfError) else str(problem)
+            if isinstance(problem, LibbpfError) and may_come(problem):
+                loaded.waiting.add(name)
             level = logging.INFO if candidate.mode else logging.DEBUG
             log.log(level, "%s does not load: %s", name, loaded.reasons[name])
             return False
         programs = opened.programs()
-        attached, reasons = self._attach(opened, programs, settings, loaded)
+        waiting: set[str] = set()
+        attached, reasons = self._attach(opened, programs, loaded, waiting)
         if candidate.mode and reasons:  # the next alternative may do better than a part of this one
             opened.close()
             loaded.reasons[name] = next(iter(reasons.values()))
+            if waiting == set(reasons):
+                loaded.waiting.add(name)
             log.info("%s does not attach: %s", name, loaded.reasons[name])
             return False
         for program, reason in reasons.items():
             log.warning("%s: %s does not attach: %s", name, program, reason)
         loaded.config, loaded.object, loaded.mode = candidate.config, opened, candidate.mode
-        loaded.programs, loaded.attached = programs, attached
+        loaded.programs, loaded.attached, loaded.waiting = programs, attached, waiting
         loaded.reasons.update(reasons)
         return True
 
@@ -116,18 +143,21 @@ class Loader:
         return opened
 
     def _attach(
-        self, opened: Object | BccObject, programs: list[Program], settings: LoadSettings, loaded: Loaded
+        self, opened: Object | BccObject, programs: list[Program], loaded: Loaded, waiting: set[str]
     ) -> tuple[set[str], dict[str, str]]:
+        """(names attached, why others are not); `waiting` is told which of those a module may help."""
         attached, reasons = set(), {}
         for program in programs:
             try:
                 if is_xdp(program) and isinstance(opened, Object):
-                    loaded.xdp[program.name] = attach_xdp(opened, program, settings.xdp)
+                    loaded.xdp[program.name] = attach_xdp(opened, program, loaded.plan.settings.xdp)
                 else:
                     opened.attach(program)
                 attached.add(program.name)
             except LibbpfError as problem:
                 reasons[program.name] = explain_attach(problem, program)
+                if may_come(problem, program):
+                    waiting.add(program.name)
             except XdpError as problem:
                 reasons[program.name] = str(problem)
         return attached, reasons

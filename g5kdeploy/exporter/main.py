@@ -10,16 +10,22 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
+from .capabilities import Rights, needed, parse, text
 from .cgroups import Cgroups
 from .decoders import Decoders
 from .document import Mistakes
 from .libbpf import LibbpfError, Library
 from .loader import Loaded, Loader
+from .modules import LOOK_EVERY, Retry
 from .notify import notify
 from .plan import Plan, make_plans
 from .web_config import Web, WebConfig, read_web_config
+
+if TYPE_CHECKING:
+    from .exporter import Exporter
 
 log = logging.getLogger("g5kdeploy_exporter")
 
@@ -47,6 +53,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="TLS and passwords, as Prometheus exporters have it",
     )
+    add(
+        "--capabilities.keep",
+        dest="keep",
+        type=_capabilities,
+        default="needed",
+        metavar="LIST",
+        help="needed, all, none, or such as cap_bpf,cap_syslog: what is kept once everything is attached",
+    )
     add("--btf.path", dest="btf", default="", metavar="FILE", help="the kernel's types, where it does not bring them")
     add(
         "--backend",
@@ -58,6 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--debug", action="store_true", help="say more, and serve raw maps on /maps")
     add("--version", action="version", version=f"g5kdeploy-exporter {__version__}")
     return parser
+
+
+def _capabilities(words: str) -> str:
+    try:
+        parse(words)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
+    return words
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,8 +130,9 @@ def _run(
         log.error("%s", problem)
         return FAILED
     notify("STATUS=loading programs")
+    rights = Rights(options.keep, needed(c.config for plan in plans for c in plan.candidates))
     decoders = Decoders(Cgroups())
-    decoders.cgroups.watch()
+    decoders.cgroups.watch(rights.drop)
     loader = Loader(library, decoders, options.btf)
     loaded = [loader.load(plan) for plan in plans]
     exporter = Exporter(library, decoders, loaded)
@@ -122,13 +145,16 @@ def _run(
             log.info("Config check successful, exiting")
             return DONE
         server = Server(listening, exporter, options.path, web, options.debug)
-        thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
-        thread.start()
+
+        def serve() -> None:
+            rights.drop()
+            server.serve_forever()
+
+        threading.Thread(target=serve, name="http", daemon=True).start()
         host, port = listening.getsockname()[:2]
         log.info("Listening on %s", f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        notify("READY=1", f"STATUS=serving {len(loaded) - len(missing)} of {len(loaded)} programs")
-        while not stopped.wait(1):  # a signal that comes just before an endless wait is seen only after it
-            pass
+        notify("READY=1", f"STATUS={_status(loaded)}")
+        _wait(stopped, Retry(loader, loaded), exporter, rights)
         notify("STOPPING=1")
         server.shutdown()
         server.server_close()
@@ -140,11 +166,35 @@ def _run(
     return DONE
 
 
+def _wait(stopped: threading.Event, retry: Retry, exporter: Exporter, rights: Rights) -> None:
+    """Until a signal comes. Meanwhile waiting programs are tried again; then what that took is let go of."""
+    if rights.explicit and not rights.load:
+        retry.give_up("--capabilities.keep lets go of what that takes")
+    dropped = False
+    while not stopped.is_set():
+        if not dropped and (rights.explicit or not retry.waiting):
+            log.info("Capabilities kept: %s", text(rights.drop()))
+            dropped = True
+        if stopped.wait(LOOK_EVERY):  # not endless: a signal just before it is seen only after it
+            break
+        for one in retry.look():
+            exporter.changed(one)
+            notify(f"STATUS={_status(exporter.loaded)}")
+
+
+def _status(loaded: list[Loaded]) -> str:
+    waiting = sum(bool(one.waiting) for one in loaded)
+    words = f"serving {sum(one.whole for one in loaded)} of {len(loaded)} programs"
+    return words + (f", {waiting} waiting for kernel modules" if waiting else "")
+
+
 def _report(loaded: list[Loaded], begun: float) -> list[str]:
     """Say what became of each program; the names of those that are not whole."""
     missing = []
     for one in loaded:
         mode = f" ({one.mode})" if one.mode else ""
+        if one.waiting:
+            log.info("%s is tried again when a kernel module comes", one.name)
         if one.object is None:
             missing.append(one.name)
             log.warning("%s%s is not loaded: %s", one.name, mode, "; ".join(one.reasons.values()))

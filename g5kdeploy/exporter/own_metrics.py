@@ -79,18 +79,26 @@ class OwnMetrics:
         reasons = GaugeMetricFamily(
             "g5k_bpf_failure_info", "Why a program does not load or attach", labels=["config", "program", "reason"]
         )
+        waiting = GaugeMetricFamily(
+            "g5k_bpf_program_waiting", "Whether a program is tried again when a kernel module comes", labels=["config"]
+        )
+        attempts = CounterMetricFamily(
+            "g5k_bpf_retries", "How often a waiting program was tried again", labels=["config"]
+        )
         for one in self.loaded:
             loaded.add_metric([one.name], one.object is not None)
+            waiting.add_metric([one.name], bool(one.waiting))
+            attempts.add_metric([one.name], one.attempts)
             seconds.add_metric([one.name], one.seconds)
-            for program, reason in one.reasons.items():
+            for program, reason in list(one.reasons.items()):
                 reasons.add_metric([one.name, program, reason], 1)
         devices = GaugeMetricFamily(
             "g5k_bpf_xdp_info", "Where an XDP program is attached", labels=["config", "program", "device", "mode"]
         )
         for one in self.loaded:
-            for program, where in one.xdp.items():
+            for program, where in list(one.xdp.items()):
                 devices.add_metric([one.name, program, *where], 1)
-        yield from (loaded, seconds, reasons, devices)
+        yield from (loaded, waiting, attempts, seconds, reasons, devices)
         modes: dict[str, GaugeMetricFamily] = {}
         for one in self.loaded:
             if not one.mode_metric:

@@ -6,20 +6,14 @@ import errno
 import re
 from pathlib import Path
 
+from .capabilities import BPF, PERFMON, SYS_ADMIN
+from .capabilities import effective as capabilities
 from .libbpf import LibbpfError, Program
 
-_CAP_SYS_ADMIN, _CAP_PERFMON, _CAP_BPF = 21, 38, 39
 _BTF = Path("/sys/kernel/btf/vmlinux")
 _KPROBES = Path("/sys/bus/event_source/devices/kprobe")
+_NO_TYPE = ("is not found in vmlinux BTF", "failed to find kernel BTF type ID", "failed to resolve CO-RE relocation")
 _TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
-
-
-def capabilities(status: Path = Path("/proc/self/status")) -> int:
-    """The effective capabilities of this process, a bit each."""
-    for line in status.read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
 
 
 def lockdown(file: Path = Path("/sys/kernel/security/lockdown")) -> str:
@@ -69,7 +63,7 @@ def explain_load(problem: LibbpfError) -> str:
 def _helper(name: str) -> str:
     if name == "bpf_override_return":
         return "this kernel lets no BPF program override a function's result (CONFIG_BPF_KPROBE_OVERRIDE is off)"
-    if not capabilities() >> _CAP_SYS_ADMIN & 1 and name == "bpf_probe_write_user":
+    if not capabilities() >> SYS_ADMIN & 1 and name == "bpf_probe_write_user":
         return "capability missing: CAP_SYS_ADMIN, which writing into a process's memory takes"
     if name in {"bpf_probe_write_user", "bpf_probe_read_kernel"}:
         state = lockdown()
@@ -80,10 +74,28 @@ def _helper(name: str) -> str:
 
 def _missing_capabilities() -> str:
     have = capabilities()
-    if have >> _CAP_SYS_ADMIN & 1:
+    if have >> SYS_ADMIN & 1:
         return ""
-    wanted = {_CAP_BPF: "CAP_BPF", _CAP_PERFMON: "CAP_PERFMON"}
+    wanted = {BPF: "CAP_BPF", PERFMON: "CAP_PERFMON"}
     return ", ".join(name for bit, name in wanted.items() if not have >> bit & 1)
+
+
+def may_come(problem: LibbpfError, program: Program | None = None) -> bool:
+    """Whether what a program hooks (None: or reads, while it is loaded) may be there once a module is, or tracefs."""
+    if program is None:
+        return problem.errno == errno.ESRCH or any(words in problem.words for words in _NO_TYPE)
+    kind, _, target = program.section.partition("/")
+    if kind in {"tp", "tracepoint"}:
+        folder = tracefs()
+        return folder is None or not (folder / "events" / target).is_dir()
+    if kind in {"kprobe", "kretprobe", "kprobe.multi", "kretprobe.multi"} and not _KPROBES.exists():
+        return False
+    return problem.errno in {errno.ENOENT, errno.ESRCH} and kind.partition(".")[0] not in {
+        "xdp",
+        "uprobe",
+        "uretprobe",
+        "usdt",
+    }
 
 
 def explain_attach(problem: LibbpfError, program: Program) -> str:

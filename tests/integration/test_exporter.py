@@ -23,6 +23,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
+from g5kdeploy.exporter.capabilities import BPF
 from g5kdeploy.exporter.cgroups import root
 
 REPOSITORY = Path(__file__).parents[2]
@@ -98,12 +99,12 @@ Serve = Callable[..., Running]
 def serve(tmp_path: Path, installed: Path) -> Iterator[Serve]:
     started: list[Running] = []
 
-    def run(folder: Path, names: str, *arguments: str, **environment: str) -> Running:
+    def run(folder: Path, names: str, *arguments: str, inside: str = "", **environment: str) -> Running:
         log = tmp_path / f"log{len(started)}"
         flags = ["--config.dir", str(folder), "--config.names", names, "--web.listen-address", "127.0.0.1:0"]
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [*unshared(), *words(*flags, *arguments)],
+                [*(["unshare", "-m", "sh", "-c", inside, "sh"] if inside else unshared()), *words(*flags, *arguments)],
                 stderr=out,
                 env=os.environ | {"PYTHONPATH": str(installed)} | environment,
             )
@@ -281,6 +282,7 @@ def test_every_mistake_is_told_with_its_line(built: Path, installed: Path, tmp_p
             2,
             "/absent:1: cannot be",
         ),
+        (["--config.dir", "/", "--config.names", "x", "--capabilities.keep", "cap_root"], 2, "unknown capability"),
         (["--version"], 0, ""),
         (["--help"], 0, ""),
     ],
@@ -313,6 +315,81 @@ def test_strict_wants_everything(built: Path, installed: Path, tmp_path: Path) -
     done = run_once(installed, *flags, "--config.strict")
     assert done.returncode == 1
     assert "not everything loads and attaches: never" in done.stderr
+
+
+# No tracepoints, and a folder of ours where the kernel lists its modules.
+WITHOUT_TRACEFS = """
+umount -l /sys/kernel/tracing /sys/kernel/debug/tracing 2>/dev/null
+mount --bind "$MODULES" /sys/module || exit 1
+exec "$@"
+"""
+
+
+def threads(process: subprocess.Popen[bytes]) -> dict[int, set[int]]:
+    """The effective and permitted capabilities of a process's threads, by their ids; the main thread's is the process's."""
+    found: dict[int, set[int]] = {}
+    for status in Path(f"/proc/{process.pid}/task").glob("*/status"):
+        told = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+        found[int(told["Pid"])] = {int(told["CapEff"], 16), int(told["CapPrm"], 16)}
+    return found
+
+
+def statx_calls(running: Running) -> float:
+    return sum(v for n, v in running.samples().items() if n.startswith("ebpf_exporter_statx_calls_total"))
+
+
+def test_a_program_waits_for_its_module_and_rights_are_kept_as_long(built: Path, serve: Serve, tmp_path: Path) -> None:
+    """Only by the thread that loads; once it is attached, by none."""
+    if not unshared():
+        pytest.skip("needs the right to make a mount namespace")
+    folder = tmp_path / "modules"
+    (folder / "ext4").mkdir(parents=True)
+    running = serve(built, "statx", inside=WITHOUT_TRACEFS, MODULES=str(folder))
+    samples = running.samples()
+    if not samples['g5k_bpf_program_loaded{config="statx"}']:
+        pytest.skip(f"this kernel does not take the program: {running.log.read_text()}")
+    assert samples['g5k_bpf_program_waiting{config="statx"}'] == 1
+    assert [v for n, v in samples.items() if n.startswith("ebpf_exporter_ebpf_program_attached")] == [0, 0]
+    kept = {0, 1 << BPF}  # what serving takes, on kernels of any age
+    end = time.monotonic() + 240
+    main = running.process.pid
+    while not all(bits <= kept for tid, bits in threads(running.process).items() if tid != main):
+        assert time.monotonic() < end, running.log.read_text()
+        time.sleep(0.05)
+    assert not threads(running.process)[main] <= kept
+
+    mount = ["nsenter", "-t", str(running.process.pid), "-m", "mount", "-t", "tracefs", "none", "/sys/kernel/tracing"]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs tracefs")
+    (folder / "nfs").mkdir()
+    while (samples := running.samples())['g5k_bpf_program_waiting{config="statx"}']:
+        assert time.monotonic() < end, running.log.read_text()
+        time.sleep(0.05)
+    assert samples['g5k_bpf_retries_total{config="statx"}'] == 1
+    assert [v for n, v in samples.items() if n.startswith("ebpf_exporter_ebpf_program_attached")] == [1, 1]
+    while "Capabilities kept" not in running.log.read_text():
+        assert time.monotonic() < end, running.log.read_text()
+        time.sleep(0.05)
+    while not all(bits <= kept for bits in threads(running.process).values()):
+        assert time.monotonic() < end, threads(running.process)
+        time.sleep(0.05)
+    before = statx_calls(running)
+    subprocess.run(["stat", str(tmp_path)], check=True, stdout=subprocess.DEVNULL)
+    assert statx_calls(running) > before
+    assert running.end() == 0
+
+
+@pytest.mark.parametrize(("keep", "left"), [("none", 0), ("cap_syslog,cap_bpf", 1 << 34 | 1 << BPF)])
+def test_capabilities_that_are_asked_for_are_kept(built: Path, serve: Serve, keep: str, left: int) -> None:
+    running = serve(built, "statx", "--capabilities.keep", keep)
+    end = time.monotonic() + 240
+    while "Capabilities kept" not in running.log.read_text():
+        assert running.process.poll() is None and time.monotonic() < end, running.log.read_text()
+        time.sleep(0.02)
+    while not all(bits <= {left} for bits in threads(running.process).values()) and not os.geteuid():
+        assert time.monotonic() < end, threads(running.process)
+        time.sleep(0.02)
+    assert running.samples() and running.end() == 0
 
 
 # BCC looks for the headers of the running kernel below /lib/modules: those of the distribution, put there for one process.
