@@ -171,6 +171,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     server_version = "g5kdeploy-exporter"
     sys_version = ""
     timeout = _IDLE
+    disable_nagle_algorithm = True  # head and body are two writes: the second must not wait for the first's receipt
     server: Server
 
     def handle_one_request(self) -> None:
