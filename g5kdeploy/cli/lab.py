@@ -57,6 +57,7 @@ def _running() -> dict[str, Any]:
 @click.option("--cpus", type=int, default=None, help="Processors of each node [default: 1, or 2 for one node].")
 @click.option("--pace", type=float, default=60.0, show_default=True, help="Divides pauses; 1 is the real site.")
 @click.option("--reference", default=None, metavar="TAR|URL", help="Real reference data, served beside the lab's site.")
+@click.option("--jobs", default=None, metavar="FILE", help="Jobs that a site of the reference data has.")
 @output_option
 def start(screen: Screen, output: str | None, **given: Any) -> None:
     """Start the lab."""
@@ -70,6 +71,8 @@ def start(screen: Screen, output: str | None, **given: Any) -> None:
         given["cpus"] = 2 if given["nodes"] == 1 else 1
     if given["reference"] and "://" not in given["reference"]:
         given["reference"] = str(Path(given["reference"]).absolute())  # the lab's process has another folder
+    if given["jobs"]:
+        given["jobs"] = str(Path(given["jobs"]).absolute())
     deadline = Deadline.after(START_SECONDS, "the start of the lab")
     settings = Settings(**given)
     try:

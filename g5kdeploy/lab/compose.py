@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.lab import fetch, inventory, kaenv, reference
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab import fetch, inventory, kaenv, reference, seed
 from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.deployments import Deployments
 from g5kdeploy.lab.environments import NAMES
@@ -57,7 +60,7 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
     secret = home.password(site.folder / "password")
     services = SiteServices(
         reference=data,
-        oars={names.SITE: oar, **others(data)},
+        oars={names.SITE: oar, **others(data, settings.jobs)},
         accounts=Accounts({settings.user: secret}, sites=tuple(_holders_of_nodes(data))),
         deployments=deployments,
         environments=environments,
@@ -77,13 +80,28 @@ def data_of(settings: Settings) -> Reference:
     return reference.beside(own, reference.load_any(settings.reference, deadline))
 
 
-def others(data: Reference) -> dict[str, Scheduler]:
-    """Schedulers for the sites that the lab only knows from reference data."""
+def others(data: Reference, jobs: str | None = None) -> dict[str, Scheduler]:
+    """Schedulers for the sites that the lab only knows from reference data; `jobs`: a file of what one of them has."""
 
     def resources_of(site: str) -> Callable[[], list[Resource]]:
         return lambda: inventory.resources(data, site, names.NETWORK)
 
-    return {site: Unmanned(resources_of(site)) for site in data.sites() if site != names.SITE}
+    found: dict[str, Scheduler] = {site: Unmanned(resources_of(site)) for site in data.sites() if site != names.SITE}
+    if jobs:
+        entries = seed.read(Path(jobs))
+        site = _site_of(data, found, seed.nodes_of(entries), jobs)
+        everything = inventory.resources(data, site, names.NETWORK)
+        found[site] = seed.StoredJobs(lambda: everything, seed.jobs(entries, everything, time.time()))
+    return found
+
+
+def _site_of(data: Reference, sites: Iterable[str], wanted: set[str], jobs: str) -> str:
+    """The site that has most of these nodes."""
+    known = {site: sum(str(node["uid"]) in wanted for node in data.nodes(site)) for site in sites}
+    site = max(known, key=lambda name: known[name], default="")
+    if not known.get(site):
+        raise Problem(f"the jobs of {jobs} are on nodes of no site of the reference data")
+    return site
 
 
 def _holders_of_nodes(data: Reference) -> set[str]:

@@ -18,7 +18,7 @@ class Settings:
     """One lab: number of nodes, each with `memory` MiB and `cpus`.
 
     `pace` divides the pauses of scheduler and deployer: 1 is the real site. `reference` is an archive or URL of real
-    reference data, served beside the lab's own site.
+    reference data, served beside the lab's own site; `jobs` a file of jobs that one of those sites has.
     """
 
     nodes: int = 2
@@ -26,6 +26,7 @@ class Settings:
     cpus: int = 1
     pace: float = 60.0
     reference: str | None = None
+    jobs: str | None = None
     user: str = USER
 
     def check(self) -> None:
@@ -38,6 +39,11 @@ class Settings:
             raise Problem(f"a node has 1 to 64 processors, not {self.cpus}")
         if not 1 <= self.pace <= 10_000:
             raise Problem(f"the pace is 1 (the real site's) or more, not {self.pace:g}")
+
+        if self.jobs and not self.reference:
+            raise Problem(
+                "jobs need the reference data of the site on whose nodes they are", hint="--reference TAR|URL"
+            )
 
     def save(self, path: Path) -> None:
         files.write_json(path, dataclasses.asdict(self))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 MUST_DIFFER = {"date", "x-request-id", "x-runtime", "etag", "content-length", "server", "connection", "keep-alive"}
@@ -33,8 +34,20 @@ class Player:
         recorded = exchange["response"]
         if moment := dated(recorded["body"]):
             self.now.wall = moment
+        self.learn_etag(exchange["request"], recorded)
         status, headers, body = self.ask(exchange["request"])
         return self.compare(recorded, status, headers, body)
+
+    def learn_etag(self, request: dict[str, Any], recorded: dict[str, Any]) -> None:
+        """Find out which of our ETags stands for the recorded one, where a condition names what it was never told."""
+        condition = by_name(request["headers"]).get("if-none-match", "")
+        theirs = by_name(recorded["headers"]).get("etag", "").removeprefix("W/")
+        if not theirs or theirs not in condition or theirs in self.etags:
+            return
+        kept = [pair for pair in request["headers"] if not pair[0].lower().startswith("if-")]
+        _, headers, _ = self.ask({**request, "headers": kept})
+        if ours := by_name(headers).get("etag"):
+            self.etags[theirs] = ours.removeprefix("W/")
 
     def ask(self, request: dict[str, Any]) -> tuple[int, list[tuple[str, str]], str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -55,7 +68,7 @@ class Player:
 
     def compare(self, recorded: dict[str, Any], status: int, headers: list[tuple[str, str]], body: str) -> list[str]:
         found = []
-        theirs, ours = ({name.lower(): value for name, value in some} for some in (recorded["headers"], headers))
+        theirs, ours = by_name(recorded["headers"]), by_name(headers)
         if theirs.get("etag") and ours.get("etag"):
             self.etags[theirs["etag"].removeprefix("W/")] = ours["etag"].removeprefix("W/")
         if status != recorded["status"]:
@@ -85,6 +98,11 @@ class Player:
         return [f"body: {text}" for text in differences(wanted, got)] or (
             [] if theirs[-1:] == ours[-1:] else [f"body ends with {ours[-1:]!r}, not {theirs[-1:]!r}"]
         )
+
+
+def by_name(headers: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Headers by their names in small letters."""
+    return {name.lower(): value for name, value in headers}
 
 
 def differences(wanted: Any, got: Any, where: str = "") -> list[str]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from g5kdeploy.base.clock import Clock
+from g5kdeploy.lab import seed
 from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.deployments import Deployment, Deployments, Report
 from g5kdeploy.lab.fetch import over_http
 from g5kdeploy.lab.kaenv import Environments
 from g5kdeploy.lab.kavlan import Kavlan, Vlan
-from g5kdeploy.lab.oar import Event, Job, Listing, NodeState, Query, Refused, Resource, WalltimeStatus
+from g5kdeploy.lab.oar import Job, NodeState, Resource
 from g5kdeploy.lab.reference import Commit, Reference, load
 from g5kdeploy.lab.reference.tree import Tree, put
 from g5kdeploy.lab.services import SiteServices
@@ -37,8 +36,10 @@ COMMITS = (  # oldest first: id, unix time, message, and what was not there yet
 )
 
 
-def exchanges(name: str) -> list[dict[str, Any]]:
-    return [json.loads(text) for text in (FOLDER / f"{name}.jsonl").read_text().splitlines()]
+def exchanges(name: str, folder: Path = FOLDER) -> list[dict[str, Any]]:
+    """The exchanges of one file; none where the file is not there."""
+    file = folder / f"{name}.jsonl"
+    return [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
 
 
 def fqdn(node: str) -> str:
@@ -65,118 +66,6 @@ def resources(more_nodes: Mapping[str, int] = {}) -> list[Resource]:
         properties = {"cluster": "parasilo", "host": fqdn(node), "disk": f"disk{disk}.{node}", "diskpath": path}
         found.append(Resource(next(numbers), "disk", fqdn(node), properties))
     return found
-
-
-def picked(name: str, everything: list[Resource]) -> list[Resource]:
-    """The resources that a name in world-jobs.json means."""
-    if name.startswith("v"):
-        return [one for one in everything if "vlan" in one.type and one.properties["vlan"] == name[1:]]
-    if name.startswith("s"):
-        return [[one for one in everything if one.type == "subnet"][int(name[1:])]]
-    if name.startswith("disk"):
-        return [one for one in everything if one.type == "disk" and one.properties["disk"] == name]
-    match = re.fullmatch(r"([\w-]+)(?:\[(\d*):(\d*)\])?", name)
-    assert match
-    cores = [one for one in everything if one.type == "default" and one.address == fqdn(match[1])]
-    return cores[int(match[2] or 0) : int(match[3]) if match[3] else None]
-
-
-def jobs(everything: list[Resource]) -> list[Job]:
-    """The jobs in the database at the recording."""
-    made: list[Job] = []
-    events = itertools.count(9001)
-    for one in json.loads((FOLDER / "world-jobs.json").read_text())["jobs"]:
-        number, submitted = one["job_id"], RECORDED_AT - 7200 + one["job_id"]
-        taken = tuple(resource for name in one["resources"] for resource in picked(name, everything))
-        starting = one["start"] or one["state"] in ("toLaunch", "Launching")
-        predicted = one["predicted_start"]
-        job = Job(
-            id=number,
-            user=one["user"],
-            state=one["state"],
-            queue=one["queue"],
-            project=one["project"],
-            command=one["command"],
-            directory=f"/home/{one['user']}",
-            properties=one["properties"],
-            message=one["message"],
-            walltime=one["walltime"],
-            submitted_at=submitted,
-            name=one["name"],
-            types=tuple(one["types"]),
-            started_at=RECORDED_AT + one["start"] if starting else 0,
-            stopped_at=RECORDED_AT + one["stop"] if one["stop"] else 0,
-            scheduled_at=None if predicted is None else RECORDED_AT + predicted,
-            exit_code=one["exit_code"],
-            mode=one["job_type"],
-            reservation=one["reservation"],
-            events=tuple(
-                Event(next(events), number, kind, submitted + 200 + at, text)
-                for at, (kind, text) in enumerate(one["events"])
-            ),
-            assigned=taken if one["assigned"] else (),
-            predicted=() if one["assigned"] else taken,
-        )
-        made += [
-            dataclasses.replace(job, walltime=job.walltime * (at + 1), alternative=at)
-            for at in range(one["alternatives"])
-        ]
-    return made
-
-
-class StoredJobs:
-    """A `Scheduler` over jobs that never change: the database alone, without an OAR behind it."""
-
-    def __init__(self, everything: list[Resource], jobs: list[Job]) -> None:
-        self.everything, self.all = everything, jobs
-
-    def submit(self, user: str, request: Mapping[str, object]) -> Job:
-        raise Refused(500, 1, "no OAR here")
-
-    def job(self, number: int) -> Job | None:
-        return next((job for job in self.all if job.id == number), None)
-
-    def jobs(self, query: Query) -> Listing:
-        found = [
-            job
-            for job in sorted(self.all, key=lambda job: (-job.id, job.alternative))
-            if query.user in (None, job.user)
-            and query.name in (None, job.name)
-            and query.project in (None, job.project)
-            and query.id in (None, job.id)
-            and (query.states is None or job.state in query.states)
-            and query.queue in (None, job.queue)
-        ]
-        end = None if query.limit is None else query.offset + query.limit
-        return Listing(tuple(found[query.offset : end]), len(found))
-
-    def current(self) -> tuple[Job, ...]:
-        return tuple(job for job in self.all if job.state not in ("Terminated", "Error"))
-
-    def delete(self, number: int, user: str) -> str:
-        raise Refused(500, 1, "no OAR here")
-
-    def walltime(self, number: int) -> WalltimeStatus:
-        raise Refused(500, 1, "no OAR here")
-
-    def change_walltime(
-        self,
-        number: int,
-        user: str,
-        walltime: str,
-        *,
-        force: bool = False,
-        delay_next_jobs: bool = False,
-        whole: bool = False,
-        timeout: int | None = None,
-    ) -> str:
-        raise Refused(500, 1, "no OAR here")
-
-    def resources(self) -> tuple[Resource, ...]:
-        return tuple(self.everything)
-
-    def set_state(self, address: str, state: NodeState) -> None:
-        raise Refused(500, 1, "no OAR here")
 
 
 class StandInKadeploy:
@@ -230,9 +119,9 @@ class AnyEnvironment(Environments):
         return {"name": "any"}
 
 
-def reference() -> Reference:
-    """The recorded reference data with its three commits, and the branch `testing`."""
-    last = load(FOLDER / "world-reference.tar.xz").latest.tree
+def reference(folder: Path = FOLDER) -> Reference:
+    """The recorded reference data with its three commits, and its branches."""
+    last = load(folder / "world-reference.tar.xz").latest.tree
     second = copy.deepcopy(last)
     second["sites"]["nantes"]["nantes.json"] = type(second["grid5000.json"])({"before": "the last commit"})
     first = copy.deepcopy(second)
@@ -245,32 +134,43 @@ def reference() -> Reference:
     rennes["description"] = "testing branch"
     branch = Commit("3cbc6bd3c62f4484ded8d145a69aedae1734a91b", 1_774_263_600, "testing", "Jane Doe", other)
     newest_first = line[::-1]
-    branches = {"master": newest_first, "testing": [branch, *newest_first], "acc": [accesses_branch(last)]}
+    branches = {"master": newest_first, "testing": [branch, *newest_first]}
+    if accesses := accesses_branch(last, folder):
+        branches["acc"] = [accesses]
     return Reference(branches, INSTALLED_AT, checked_out=("master", "acc"))
 
 
-def accesses_branch(last: Tree) -> Commit:
-    """The branch with accesses: some of the sets of nodes, known sites only, and the one document for explorers."""
+def accesses_branch(last: Tree, folder: Path) -> Commit | None:
+    """The branch with accesses, of which nothing is left but what was answered from it; None where that is missing."""
+    answers = {
+        one["request"]["path"].partition("?")[0]: json.loads(one["response"]["body"])
+        for one in exchanges("31-accesses", folder)
+        if "branch=acc" in one["request"]["path"] and one["response"]["status"] == 200
+    }
+    if not {"/accesses", "/refrepo"} <= answers.keys():
+        return None
     tree = copy.deepcopy(last)
-    known = set(ums()["sites"])
+    known = set(ums(folder)["sites"])
     nodesets = tree["accesses"]["nodesets.json"].document
-    shown = next(one for one in exchanges("31-accesses") if one["request"]["path"] == "/accesses?branch=acc")
-    some_group = next(iter(json.loads(shown["response"]["body"]).values()))
+    some_group = next(iter(answers["/accesses"].values()))
     for name, by_priority in list(nodesets.items()):
         if name not in some_group:
             del nodesets[name]
         for holders in by_priority.values():
             holders["sites"] = [site for site in holders["sites"] if site in known]
-    answer = next(one for one in exchanges("31-accesses") if one["request"]["path"].startswith("/refrepo?branch=acc"))
-    document = json.loads(answer["response"]["body"])
+    document = answers["/refrepo"]
     put(tree, "accesses/refrepo", {key: value for key, value in document.items() if key != "version"})
     return Commit(document["version"], 1_774_263_600, "accesses", "Jane Doe", tree)
 
 
-def ums() -> dict[str, Any]:
-    """What the user management said of groups and sites."""
-    found: dict[str, Any] = json.loads((SHARED / "data" / "g5k-api" / "ums-ggas_and_sites.json").read_text())
-    return found
+def ums(folder: Path = FOLDER) -> dict[str, Any]:
+    """What the user management said of groups and sites; nobody, where that was not kept."""
+    for place in (folder, folder.resolve().parents[1] / "g5k-api", FOLDER.parents[1] / "g5k-api"):
+        kept = place / "ums-ggas_and_sites.json"
+        if kept.exists():
+            found: dict[str, Any] = json.loads(kept.read_text())
+            return found
+    return {"ggas": [], "sites": []}
 
 
 def fetch(url: str) -> bytes:
@@ -282,11 +182,36 @@ def fetch(url: str) -> bytes:
     return b"ssh-rsa A a\n" if "/k.pub" in url else over_http(url)
 
 
-def services(clock: Clock, more_nodes: Mapping[str, int] = {}, more_jobs: list[Job] | None = None) -> SiteServices:
-    """All of it behind one API server, as it stood behind the proxy."""
-    kept = json.loads((FOLDER / "world-services.json").read_text())
-    groups = ums()
-    everything = resources(more_nodes)
+MORE_NODES = {"paradoxe-4": 4, "nowhere-1": 2}
+"""What came to the site before the last files were recorded."""
+
+
+def more_jobs() -> list[Job]:
+    """620 jobs of one user, which came to the database then."""
+    return [
+        Job(
+            id=1000 + number,
+            user="bulk",
+            state="Terminated",
+            queue="default",
+            project="",
+            command=None,
+            directory="/home/bulk",
+            properties=None,  # type: ignore[arg-type]
+            message="",
+            walltime=None,  # type: ignore[arg-type]
+            submitted_at=1_795_000_000,
+        )
+        for number in range(1, 621)
+    ]
+
+
+def services(clock: Clock, folder: Path = FOLDER, later: bool = False) -> SiteServices:
+    """All of it behind one API server, as it stood behind the proxy; `later`: when the last files were recorded."""
+    kept = json.loads((folder / "world-services.json").read_text())
+    groups = ums(folder)
+    everything = resources(MORE_NODES if later else {})
+    jobs = seed.jobs(seed.read(folder / "world-jobs.json"), everything, RECORDED_AT)
     environments = AnyEnvironment([*kept["environments"], *kept["environments_of_jdoe"]])
     numbers = itertools.count(1)
     vlans = tuple(Vlan(one["uid"], one["type"]) for one in kept["vlans"]["items"])
@@ -294,8 +219,8 @@ def services(clock: Clock, more_nodes: Mapping[str, int] = {}, more_jobs: list[J
         vlans, dict(kept["nodes_in_vlans"]), {vlan: set(users) for vlan, users in kept["vlan_users"].items()}
     )
     return SiteServices(
-        reference=reference(),
-        oars={"rennes": StoredJobs(everything, [*jobs(everything), *(more_jobs or [])])},
+        reference=reference(folder),
+        oars={"rennes": seed.StoredJobs(lambda: everything, [*jobs, *(more_jobs() if later else [])])},
         accounts=Accounts(
             dict.fromkeys(kept["users_of_the_unix_system"], "secret"),
             groups={one["name"]: one["site"] for one in groups["ggas"]},

@@ -16,6 +16,8 @@ from g5kdeploy.lab.oar import Oar, Resource
 from g5kdeploy.lab.oar.model import Value
 from g5kdeploy.lab.services import SiteServices
 from tests.contract import recorded
+from tests.contract.player import MUST_DIFFER, Now, Player, by_name, differences
+from tests.contract.scripted import HandClock
 
 CLUSTERS = {"paradoxe": (4, 4, 0), "parasilo": (4, 4, 0), "drac": (1, 4, 4)}  # nodes, cores of each, GPUs of each
 USERS = ("jdoe", "asmith", "abc", "mtest", "root", "oar")
@@ -45,10 +47,11 @@ def resources() -> list[Resource]:
     return found
 
 
-def services(folder: Path, clock: Clock) -> SiteServices:
+def services(folder: Path, clock: Clock, world: Path = recorded.FOLDER) -> SiteServices:
+    """That site; its scheduler's store is in `folder`, its reference data in `world`."""
     environments = Environments()
     return SiteServices(
-        reference=recorded.reference(),
+        reference=recorded.reference(world),
         oars={"rennes": Oar(folder / "oar.sqlite", resources(), clock=clock, users=USERS.__contains__)},
         accounts=Accounts(dict.fromkeys(USERS, "secret")),
         deployments=Deployments(":memory:", recorded.StandInKadeploy(), environments, rights=lambda user, nodes: True),
@@ -58,6 +61,22 @@ def services(folder: Path, clock: Clock) -> SiteServices:
         public_url="https://api.grid5000.fr",
     )
 
+
+TURNS = (
+    ("20-oar-submit", 0, 0),
+    ("21-oar-life", 0, 29),
+    ("20-oar-submit", 1, 1),
+    ("21-oar-life", 30, 42),
+    ("20-oar-submit", 2, 2),
+    ("21-oar-life", 43, 999),
+    ("20-oar-submit", 3, 999),
+    ("22-oar-jobs-after", 0, 999),
+    ("23-oar-reservations", 0, 999),
+    ("24-oar-refused-reservations", 0, 999),
+)
+"""The files were recorded in turns: file, first and last exchange."""
+PATIENCE = 120  # seconds of the site's clock for a job to reach the state that was recorded
+STATES = ("waiting", "tolaunch", "launching", "running", "finishing", "terminated", "error")
 
 TIMES = {"submitted_at", "scheduled_at", "started_at", "stopped_at", "created_at"}
 
@@ -93,3 +112,88 @@ def text(value: str, numbers: dict[str, str]) -> str:
         except ValueError:
             return value
     return value
+
+
+class OarPlayer(Player):
+    """Turns the site's clock to where the record was, and knows which of its jobs stands for which recorded one."""
+
+    def __init__(self, port: int, services: SiteServices, hand: HandClock) -> None:
+        super().__init__(port, Now(0))
+        self.oar, self.hand = services.oars["rennes"], hand
+        self.ours: dict[str, str] = {}
+
+    def turn(self, to: float) -> None:
+        while self.hand.now < to:
+            self.hand.turn(min(1.0, to - self.hand.now))
+            self.oar.tick()  # type: ignore[attr-defined]
+
+    def play_in(self, file: str, exchange: dict[str, Any]) -> list[str]:
+        """Let the site come to where it was, ask, and return what differs; see `Player.play`."""
+        if "23-oar-reservations" in file and exchange["request"]["method"] == "POST":
+            self.clear()
+        theirs, wanted = exchange["response"], value(exchange["response"]["body"])
+        request = dict(exchange["request"])
+        request["path"] = re.sub(r"(?<=/jobs/)\d+", lambda one: self.ours.get(one[0], one[0]), request["path"])
+        if theirs["status"] == 201:
+            self.turn(wanted["submitted_at"])
+        self.turn(told(wanted))
+        if "/walltime" not in request["path"] and isinstance(wanted, dict) and "state" in wanted:
+            self.wait_for(wanted)
+        elif exchange["name"] == "walltime of a running job":
+            self.wait_for({"uid": 37, "state": "running"})
+        return self.once(request, theirs, wanted)
+
+    def wait_for(self, wanted: dict[str, Any]) -> None:
+        """Turn the clock until the job is as far as it was."""
+        number = int(self.ours.get(str(wanted["uid"]), "0"))
+        late = self.hand.now + PATIENCE
+        while self.hand.now < late:
+            job = self.oar.job(number)
+            if job is None or wanted["state"] not in STATES or job.state.lower() not in STATES:
+                return
+            if STATES.index(job.state.lower()) >= STATES.index(wanted["state"]):
+                return
+            self.turn(self.hand.now + 1)
+
+    def clear(self) -> None:
+        """Delete all jobs, as was done between the reservations."""
+        for job in self.oar.current():
+            self.oar.delete(job.id, job.user)
+        self.turn(self.hand.now + 3)
+
+    def once(self, request: dict[str, Any], theirs: dict[str, Any], wanted: Any) -> list[str]:
+        status, headers, body = self.ask(request)
+        got = value(body)
+        if status == theirs["status"] == 201:
+            self.ours[str(wanted["uid"])] = str(got["uid"])
+        if status == theirs["status"] == 400 and "OAR_JOB_ID=" in str(wanted):
+            numbers = [re.search(r"OAR_JOB_ID=(\d+)", str(one)) for one in (wanted, got)]
+            if all(numbers):
+                self.ours[numbers[0][1]] = numbers[1][1]  # type: ignore[index]
+        names = {ours: recorded for recorded, ours in self.ours.items()}
+        found = [] if status == theirs["status"] else [f"status {status}, not {theirs['status']}"]
+        theirs_headers, ours = (by_name(some) for some in (theirs["headers"], headers))
+        for name in sorted({*theirs_headers, *ours} - MUST_DIFFER):
+            was = text(theirs_headers.get(name, ""), {})
+            now = text(ours.get(name, ""), names)
+            if was != now:
+                found.append(f"header {name}: {now!r}, not {was!r}")
+        return found + differences(comparable(wanted, {}), comparable(got, names))
+
+
+def value(body: str | None) -> Any:
+    """The JSON value of a body, or its text."""
+    try:
+        return json.loads(body or "")
+    except ValueError:
+        return body or ""
+
+
+def told(value: Any) -> int:
+    """The latest moment that a status or a list of jobs tells of; else 0: what a job tells is a second too coarse."""
+    if not isinstance(value, dict):
+        return 0
+    if isinstance(value.get("uid"), int) and value["uid"] > 10**9:
+        return int(value["uid"])
+    events = [event for job in value.get("items") or () for event in job.get("events") or ()]
+    return max((int(event["created_at"]) for event in events), default=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +266,41 @@ def test_the_real_reference_data() -> None:
     assert sum(len(real.nodes(site)) for site in real.sites()) == 939
     deep = real.deep(real.latest, "")
     assert set(deep["items"]) >= {"accesses", "sites", "uid"}
+
+
+def test_jobs_of_a_file_stand_on_the_site_that_has_their_nodes(tmp_path: Path) -> None:
+    both = beside(lab_site(2), big_world(40, 3))
+    node = str(both.nodes("site2")[0]["uid"])
+    common = {
+        "user": "jdoe", "name": None, "queue": "default", "types": [], "walltime": 3600, "stop": 0, "project": "p",
+        "command": "sleep 1", "message": "", "exit_code": None, "reservation": "None", "events": [["A", "b"]],
+        "job_type": "PASSIVE", "properties": "",
+    }  # fmt: skip
+    running = {"job_id": 7, "state": "Running", "resources": [f"{node}[0:1]", "v4"], "start": -60, "assigned": True}
+    waiting = {"job_id": 8, "state": "Waiting", "resources": [node], "start": 0, "assigned": False, "alternatives": 2}
+    file = tmp_path / "jobs.json"
+    jobs = [{**common, **running, "predicted_start": -60}, {**common, **waiting, "predicted_start": 3600}]
+    file.write_text(json.dumps({"jobs": jobs}))
+    site = compose.others(both, str(file))["site2"]
+    found = site.job(7)
+    assert found and found.nodes == (f"{node}.site2.grid5000.fr",)
+    assert [one.type for one in found.assigned] == ["default", "kavlan"]
+    assert time.time() - 90 < found.started_at < time.time() - 30 and found.events[0].type == "A"
+    assert site.jobs(Query()).total == 3 and site.jobs(Query(states=["Running"])).jobs == (found,)
+    assert [job.id for job in site.current()] == [7, 8, 8] and site.jobs(Query(limit=1, offset=2)).jobs[0].id == 7
+    with pytest.raises(Refused):
+        site.submit("jdoe", {"script": "sleep 1"})
+
+
+def test_a_file_of_jobs_that_cannot_be_used_is_a_problem(tmp_path: Path) -> None:
+    file, both = tmp_path / "jobs.json", beside(lab_site(2), big_world(40, 3))
+    for content, words in (("no", "cannot be read"), ('{"jobs": [{"job_id": 1, "resources": ["x-1"]}]}', "no site")):
+        file.write_text(content)
+        with pytest.raises(Problem, match=words):
+            compose.others(both, str(file))
+    node = str(both.nodes("site2")[0]["uid"])
+    file.write_text(json.dumps({"jobs": [{"job_id": 1, "resources": [node]}]}))
+    with pytest.raises(Problem, match="lacks something"):
+        compose.others(both, str(file))
+    with pytest.raises(Problem, match="reference data"):
+        Settings(jobs=str(file)).check()
