@@ -120,10 +120,10 @@ def _prepare(
         store = f"initrd:/{STORE}"
     elif pull.scratch(remote, deadline):
         with emit.step("pull", remote.name) as step:
-            count = len(manifest.closure(role))
-            copying = _Told(remote.name, count, deadline, emit)
-            pull.pull(remote, closure.toplevel, source, bundle, manifest.size(role), patience, copying)
-            step.text = f"{copying.begun} of {count} paths" if copying.begun else "all there"
+            paths = manifest.closure(role)
+            copying = _Told(remote.name, len(paths), deadline, emit)
+            pull.pull(remote, closure.toplevel, paths, source, bundle, manifest.size(role), patience, copying)
+            step.text = f"{copying.begun} of {len(paths)} paths" if copying.begun else "all there"
         store, kernel, *initrds = (
             f"PARTLABEL={SCRATCH_LABEL}", f"{SCRATCH}{closure.kernel}", f"{SCRATCH}{closure.initrd}"
         )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from g5kdeploy.base.deadline import Deadline
@@ -26,7 +26,8 @@ class Source:
     """Where a node pulls from: URL of the site's public web, the cache's and the bundle's place there, the key to trust.
 
     `owner` marks the store on the scratch partition. kadeploy leaves that partition as it is, so what lies there may be
-    somebody else's, and signatures are checked when a path is fetched, not afterwards: a store with another mark is removed.
+    somebody else's, and Nix checks signatures when it fetches a path, not afterwards: a store with another mark is
+    verified, content and signatures, before it is used.
     """
 
     web: str
@@ -96,33 +97,35 @@ findmnt -n -o FSTYPE {SCRATCH}"""
 def pull(
     remote: Remote,
     toplevel: str,
+    closure: Iterable[str],
     source: Source,
     bundle: str,
     size: int,
     deadline: Deadline,
     copying: Callable[[int], None] = lambda count: None,
 ) -> None:
-    """Pull a toplevel and all it refers to into the store below /scratch; nothing is fetched twice.
+    """Pull a toplevel and all it refers to, its `closure`, into the store below /scratch; nothing is fetched twice.
 
     `size` is the closure's, in bytes, unpacked. `copying` is told how many paths were begun. Raises `SignatureRefused`,
     `PathTampered`, `CacheUnreachable`, `NoRoom`.
     """
-    mark = f"{SCRATCH}/nix/.owner"
-    remote.run(
-        f'[ "$(cat {mark} 2>/dev/null)" = {shlex.quote(source.owner)} ] || rm -rf {SCRATCH}/nix; '
-        f"mkdir -p {SCRATCH}/nix && printf %s {shlex.quote(source.owner)} > {mark}",
-        deadline,
-    )
-    room = remote.run(
-        f"df -P -B1 {SCRATCH} | tail -n 1; [ -e {SCRATCH}{toplevel} ] && echo there || true", deadline
-    ).stdout
-    fields = room.split()
-    if fields[-1] != "there" and int(fields[3]) < size:
-        raise NoRoom(
-            f"{remote.name}: {SCRATCH} has {human_bytes(int(fields[3]))} left, the closure needs {human_bytes(size)}",
-            hint=f"remove what earlier closures left: rm -rf {SCRATCH}/nix",
-        )
-    config = "\n".join(
+    nix = f"HOME={RUN} NIX_CONFIG={shlex.quote(_configuration(source))} {bundle}/bin/nix"
+    _make_room(remote, toplevel, closure, source, nix, size, deadline)
+    command = f"{nix} copy --from {shlex.quote(source.cache_url)} --to {SCRATCH} {toplevel}"
+    numbers = itertools.count(1)
+
+    def hear(line: str) -> None:
+        if line.startswith("copying path "):
+            copying(next(numbers))
+
+    try:
+        remote.run(command, deadline, out=hear)
+    except RemoteFailed as error:
+        raise _explained(remote.name, error, source) from error
+
+
+def _configuration(source: Source) -> str:
+    return "\n".join(
         (
             "experimental-features = nix-command",
             "substituters =",
@@ -136,20 +139,33 @@ def pull(
             "download-attempts = 3",
         )
     )
-    command = (
-        f"HOME={RUN} NIX_CONFIG={shlex.quote(config)} "
-        f"{bundle}/bin/nix copy --from {shlex.quote(source.cache_url)} --to {SCRATCH} {toplevel}"
-    )
-    numbers = itertools.count(1)
 
-    def hear(line: str) -> None:
-        if line.startswith("copying path "):
-            copying(next(numbers))
 
-    try:
-        remote.run(command, deadline, out=hear)
-    except RemoteFailed as error:
-        raise _explained(remote.name, error, source) from error
+def _make_room(
+    remote: Remote, toplevel: str, closure: Iterable[str], source: Source, nix: str, size: int, deadline: Deadline
+) -> None:
+    """Keep of the store on the scratch partition what can be trusted, and see that the closure fits beside it.
+
+    All or nothing: one path of the closure that is not what a trusted key signed, and the store is removed.
+    """
+    store, mark = f"{SCRATCH}/nix", f"{SCRATCH}/nix/.owner"
+    # Signatures are asked for (-n 1) also of paths that the database calls its own: whoever wrote it could say that
+    script = f"""
+if [ "$(cat {mark} 2>/dev/null)" != {shlex.quote(source.owner)} ]; then
+  kept=$(while read -r path; do [ ! -e "{SCRATCH}$path" ] || echo "$path"; done)
+  if [ -n "$kept" ] && ! {nix} store verify --store {SCRATCH} -n 1 $kept > /dev/null 2>&1; then kept=; fi
+  [ -n "$kept" ] || rm -rf {store}
+fi
+room() {{ df -P -B1 {SCRATCH} | tail -n 1 | awk '{{print $4}}'; }}
+[ -e {SCRATCH}{toplevel} ] || [ "$(room)" -ge {size} ] || rm -rf {store}
+mkdir -p {store} && printf %s {shlex.quote(source.owner)} > {mark} || exit 1
+[ -e {SCRATCH}{toplevel} ] && echo there || room"""
+    said = remote.run(script, deadline, input="".join(f"{path}\n" for path in closure).encode()).stdout.strip()
+    if said != "there" and int(said) < size:
+        raise NoRoom(
+            f"{remote.name}: {SCRATCH} has {human_bytes(int(said))} left, the closure needs {human_bytes(size)}",
+            hint="deploy the node anew with its scratch partition reformatted, or make the closure smaller",
+        )
 
 
 _REASONS: tuple[tuple[str, type[BootFailed], str, str], ...] = (

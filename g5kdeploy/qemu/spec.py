@@ -106,10 +106,13 @@ def _share(number: int, share: Share) -> list[str]:
 
 
 def accelerator(kvm: bool) -> list[str]:
-    """KVM, or emulation that also survives a kexec: QEMU spins for a long time after one when its cache is large."""
+    """KVM, or emulation that also survives a kexec: QEMU spins for a long time after one when its cache is large.
+
+    Emulated AVX is slower than the SSE that programs use without it: hashing a store takes half the time, a boot a tenth less.
+    """
     if kvm:
         return ["-accel", "kvm", "-cpu", "host"]
-    return ["-accel", "tcg,thread=multi,tb-size=96", "-cpu", "max,la57=off"]
+    return ["-accel", "tcg,thread=multi,tb-size=96", "-cpu", "max,la57=off,avx=off,avx2=off"]
 
 
 def command_line(spec: MachineSpec, kvm: bool, sockets: str) -> list[str]:

@@ -15,7 +15,7 @@ from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.job import natural
 from g5kdeploy.testbed.problems import ApiProblem, ImageProblem, NotThere, Unclear
 
-_POLLS = (0.5, 1.0, 1.0, 2.0, 2.0, 3.0)  # seconds between looks, then a tenth of the time that it took, at most 10
+_POLLS = (0.5, 1.0, 1.0, 2.0, 2.0)  # seconds between looks, then a twentieth of the time that it took, at most 10
 _LONGEST_POLL = 10.0
 _OUTAGE = 10.0
 _CANCEL_SECONDS = 30.0
@@ -222,7 +222,7 @@ def _follow(api: Api, path: str, nodes: Sequence[str], deadline: Deadline, emit:
         if results and all(_final(results.get(node)) for node in nodes):
             return document  # a workflow in error stays "processing" for ever
         spent = deadline.clock.monotonic() - began
-        deadline.sleep(next(polls, min(_LONGEST_POLL, spent / 10)), _progress(nodes, shown))
+        deadline.sleep(next(polls, min(_LONGEST_POLL, spent / 20)), _progress(nodes, shown))
         deadline.check(_progress(nodes, shown))
 
 

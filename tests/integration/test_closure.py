@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -167,12 +169,12 @@ def test_the_signing_key_is_one_and_only_its_owner_reads_it(made: Made, monkeypa
 def test_a_node_pulls_what_is_signed_with_the_nix_that_it_was_brought(made: Made) -> None:
     bundle = pull.fetch_bundle(made.node, made.source, soon())
     top = made.manifest.roles["made"].toplevel
-    pull.pull(made.node, top, made.source, bundle, made.manifest.size("made"), soon())
+    pull.pull(made.node, top, made.manifest.closure("made"), made.source, bundle, made.manifest.size("made"), soon())
     there = Path(f"{pull.SCRATCH}{made.small}/etc/made-up")
     assert there.read_text() == "first\n"
     requests = made.frontend.public / "requests.log"
     before = requests.read_text()
-    pull.pull(made.node, top, made.source, bundle, made.manifest.size("made"), soon())
+    pull.pull(made.node, top, made.manifest.closure("made"), made.source, bundle, made.manifest.size("made"), soon())
     assert ".nar" not in requests.read_text().removeprefix(before).replace(".narinfo", ""), "nothing is fetched twice"
     said = subprocess.run([f"{bundle}/bin/kexec", "--version"], capture_output=True, text=True, timeout=60)
     assert "kexec" in said.stdout + said.stderr
@@ -223,14 +225,14 @@ def test_a_spoilt_path_does_not_get_onto_a_node(made: Made, how: str, kind: type
     try:
         _spoil(made, how)
         with pytest.raises(kind) as caught:
-            pull.pull(made.node, made.small, made.source, bundle, 1, soon())
+            pull.pull(made.node, made.small, [made.small], made.source, bundle, 1, soon())
         assert caught.value.cause and caught.value.hint
         valid = [f"{bundle}/bin/nix", "path-info", "--store", pull.SCRATCH, made.small]
         assert debian.nix(valid, soon(), check=False).returncode != 0, "the node's store does not know the path"
     finally:
         for path, content in kept.items():
             path.write_bytes(content)
-    pull.pull(made.node, made.small, made.source, bundle, 1, soon())
+    pull.pull(made.node, made.small, [made.small], made.source, bundle, 1, soon())
     assert Path(f"{pull.SCRATCH}{made.small}/etc/made-up").read_text() == "first\n"
 
 
@@ -239,12 +241,12 @@ def test_a_key_that_signed_nothing_lets_nothing_in(made: Made) -> None:
     stranger = f"{made.source.public_key.partition(':')[0]}:{'A' * 43}="
     source = Source(made.source.web, made.source.cache, made.source.bundle, stranger)
     with pytest.raises(SignatureRefused, match="no trusted signature"):
-        pull.pull(made.node, made.small, source, bundle, 1, soon())
+        pull.pull(made.node, made.small, [made.small], source, bundle, 1, soon())
 
 
 def test_a_closure_larger_than_the_scratch_partition_is_refused_before_it_is_pulled(made: Made) -> None:
     with pytest.raises(NoRoom, match="the closure needs"):
-        pull.pull(made.node, made.small, made.source, "/nowhere", 10**15, soon())
+        pull.pull(made.node, made.small, [made.small], made.source, "/nowhere", 10**15, soon())
 
 
 def test_a_bundle_that_is_not_ours_or_not_there_is_refused(made: Made, tmp_path: Path) -> None:
@@ -264,7 +266,7 @@ def test_a_cache_that_is_away_is_told_with_its_url(made: Made, tmp_path: Path) -
     web.close()
     source = Source(f"http://127.0.0.1:{web.port}", made.source.cache, made.source.bundle, made.source.public_key)
     with pytest.raises(CacheUnreachable) as caught:
-        pull.pull(made.node, made.small, source, bundle, 1, soon())
+        pull.pull(made.node, made.small, [made.small], source, bundle, 1, soon())
     assert str(web.port) in str(caught.value)
 
 
@@ -274,16 +276,47 @@ def test_every_path_of_the_manifest_has_the_hash_that_nix_knows(made: Made) -> N
     assert made.manifest.paths[made.small].nar_hash == info["narHash"]
 
 
-def test_a_store_that_another_left_on_the_scratch_partition_is_not_trusted(made: Made, tmp_path: Path) -> None:
+def in_scratch(made: Made, scratch: Path) -> Path:
+    return scratch / made.small.removeprefix("/")
+
+
+def test_a_store_that_another_left_on_the_scratch_partition_is_verified(made: Made, tmp_path: Path) -> None:
     """Signatures are checked when a path is fetched: what lies there already could be anybody's."""
     bundle = pull.fetch_bundle(made.node, made.source, soon())
     mine = replace(made.source, owner="mine")
-    pull.pull(made.node, made.small, mine, bundle, 1, soon())
-    forged = tmp_path / "scratch" / made.small.removeprefix("/") / "forged"
-    forged.parent.chmod(0o755)
+    pull.pull(made.node, made.small, [made.small], mine, bundle, 1, soon())
+    place = in_scratch(made, tmp_path / "scratch")
+    pulled = place.stat().st_ino
+    pull.pull(made.node, made.small, [made.small], replace(made.source, owner="second"), bundle, 1, soon())
+    assert place.stat().st_ino == pulled, "what holds is kept"
+    forged = place / "forged"
+    place.chmod(0o755)
     forged.write_text("not what was signed")
-    pull.pull(made.node, made.small, mine, bundle, 1, soon())
-    assert forged.exists(), "the same run's own store is kept"
-    pull.pull(made.node, made.small, replace(made.source, owner="another"), bundle, 1, soon())
+    pull.pull(made.node, made.small, [made.small], replace(made.source, owner="second"), bundle, 1, soon())
+    assert forged.exists(), "the same run's own store is its own"
+    pull.pull(made.node, made.small, [made.small], replace(made.source, owner="third"), bundle, 1, soon())
     assert not forged.exists()
-    assert forged.parent.is_dir()
+    assert place.is_dir()
+
+
+def test_a_store_whose_database_vouches_for_what_nobody_signed_is_removed(made: Made, tmp_path: Path) -> None:
+    """Root of the job before could write anything there: hashes that fit, and a mark that Nix trusts its own builds by."""
+    bundle = pull.fetch_bundle(made.node, made.source, soon())
+    pull.pull(made.node, made.small, [made.small], replace(made.source, owner="mine"), bundle, 1, soon())
+    place = in_scratch(made, tmp_path / "scratch")
+    place.chmod(0o755)
+    (place / "forged").write_text("not what was signed")
+    said = debian.nix(["nix", "hash", "path", "--base16", "--type", "sha256", str(place)], soon()).stdout.strip()
+    with contextlib.closing(sqlite3.connect(tmp_path / "scratch/nix/var/nix/db/db.sqlite")) as database, database:
+        database.execute("update ValidPaths set ultimate = 1, hash = ?", (f"sha256:{said}",))
+    pull.pull(made.node, made.small, [made.small], replace(made.source, owner="another"), bundle, 1, soon())
+    assert not (place / "forged").exists()
+
+
+def test_a_store_that_leaves_no_room_is_removed(made: Made, tmp_path: Path) -> None:
+    bundle = pull.fetch_bundle(made.node, made.source, soon())
+    pull.pull(made.node, made.small, [made.small], made.source, bundle, 1, soon())
+    other = f"/nix/store/{'0' * 32}-other"
+    with pytest.raises(NoRoom, match="left"):
+        pull.pull(made.node, other, [made.small, other], made.source, bundle, 10**15, soon())
+    assert not in_scratch(made, tmp_path / "scratch").exists()

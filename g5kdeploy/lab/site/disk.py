@@ -82,13 +82,17 @@ def make_ext4(where: Partition, deadline: Deadline, *, label: str = "") -> None:
     process.run(words, deadline)
 
 
+def clear(where: Partition, deadline: Deadline) -> None:
+    """Leave nothing in a partition but zeros, which take no room."""
+    process.run(["fallocate", "--punch-hole", "-o", str(where.offset), "-l", str(where.size), where.disk], deadline)
+
+
 def fill(where: Partition, image: Path, deadline: Deadline) -> None:
     """Write an image into a partition, and nothing but holes behind it; holes of the image stay holes."""
     size = image.stat().st_size
     if size > where.size:
         raise Problem(f"the image of {size // MIB} MiB does not fit into the partition of {where.size // MIB} MiB")
-    span = ["-o", str(where.offset), "-l", str(where.size)]
-    process.run(["fallocate", "--punch-hole", *span, where.disk], deadline)
+    clear(where, deadline)
     with image.open("rb") as source, where.disk.open("r+b") as target:
         handle, at = source.fileno(), 0
         while at < size:

@@ -97,11 +97,17 @@ class Node:
             self._start(Path(kept["kernel"]), initrd, kept["append"], deadline, guarded=False)
 
     def forget(self) -> None:
-        """Off, and with an empty disk at its next boot: nothing of a job's user is left."""
+        """Off, and with no system on its disk. As on the real site the scratch partition stays as the job left it."""
         with self.lock:
             self.power_off()
-            self.disk_file.unlink(missing_ok=True)
             (self.folder / "node.json").unlink(missing_ok=True)
+            if not self.disk_file.exists():
+                return
+            deadline = Deadline.after(60, f"the disk of {self.name}")
+            for name, where in disk.partitions(self.disk_file, deadline).items():
+                if name in (disk.PROD, disk.DEPLOY):
+                    (self.folder / f"{name}.json").unlink(missing_ok=True)
+                    disk.clear(where, deadline)
 
     def ensure_disk(self, deadline: Deadline) -> dict[str, Partition]:
         """The disk's partitions; the disk is made, or made anew when its table is not the site's any more."""
