@@ -11,35 +11,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
-import os
-import shutil
 import signal
 import socket
-import subprocess
-import sys
-import time
-import traceback
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-REPOSITORY, PROGRAMS, PACKAGES, OUT = (Path(word) for word in sys.argv[1:5])
-WORK = Path("/run/network")
+from exporting import PREFIX, exporting, run, tell
+
 NEAR, FAR = "10.77.0.1", "10.77.0.2"
 GROUP = "239.77.1.2"
-PREFIX = "ebpf_exporter_"
-PATIENCE = 300.0
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
-
-
-def run(*words: str) -> str:
-    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
-
-
-def tried(*words: str) -> bool:
-    return subprocess.run(words, capture_output=True, check=False, timeout=PATIENCE).returncode == 0
 
 
 def enter(namespace: int) -> None:
@@ -60,7 +43,6 @@ def inside(namespace: str) -> Iterator[None]:
 
 def prepare() -> None:
     """Two namespaces, this one and `far`, and a pair of devices between them: near and far, which know each other."""
-    WORK.mkdir(parents=True)
     run("ip", "link", "set", "lo", "up")
     run("ip", "netns", "add", "far")
     run("ip", "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", "far")
@@ -71,57 +53,6 @@ def prepare() -> None:
     run("ip", "-n", "far", "route", "add", "224.0.0.0/4", "dev", "far")
     with inside("far"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.sendto(b"", (NEAR, 9))  # neighbours are looked up before anything is counted
-
-
-class Exporter:
-    """The exporter with some of the programs; `files` of its configuration are replaced."""
-
-    def __init__(self, names: str, files: dict[str, str] | None = None) -> None:
-        self.folder = Path(f"{WORK}/config-{time.monotonic_ns()}")
-        shutil.copytree(PROGRAMS, self.folder)
-        for file, text in (files or {}).items():
-            (self.folder / file).write_text(text)
-        self.log = (self.folder / "log").open("w+")
-        flags = ["--config.dir", str(self.folder), "--config.names", names, "--web.listen-address", "127.0.0.1:0"]
-        environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{PACKAGES}", "PYTHONDONTWRITEBYTECODE": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "g5kdeploy.exporter", *flags], stderr=self.log, env=environment
-        )
-        end = time.monotonic() + PATIENCE
-        while "\n" not in (said := self.text().partition("Listening on ")[2]):
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"the exporter does not serve: {self.text()}")
-            time.sleep(0.05)
-        self.port = int(said.split("\n", 1)[0].rpartition(":")[2])
-
-    def text(self) -> str:
-        return Path(self.log.name).read_text()
-
-    def samples(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=PATIENCE) as answer:
-            lines = answer.read().decode().splitlines()
-        return {name: float(value) for name, _, value in (x.rpartition(" ") for x in lines if not x.startswith("#"))}
-
-    def until(self, name: str, least: float) -> dict[str, float]:
-        """The samples as soon as one of them has come so far, or as they are when patience is at its end."""
-        end = time.monotonic() + PATIENCE
-        while (samples := self.samples()).get(name, 0) < least and time.monotonic() < end:
-            time.sleep(0.05)
-        return samples
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
-
-
-@contextlib.contextmanager
-def exporting(names: str, files: dict[str, str] | None = None) -> Iterator[Exporter]:
-    exporter = Exporter(names, files)
-    try:
-        yield exporter
-    finally:
-        if exporter.process.poll() is None:
-            exporter.end()
 
 
 def send(namespace: str, source: str, to: tuple[str, int], count: int, size: int = 100) -> None:
@@ -161,15 +92,5 @@ def xdp() -> dict[str, Any]:
 SCENARIOS: dict[str, Callable[[], dict[str, Any]]] = {"xdp": xdp}
 
 
-def main() -> None:
-    result: dict[str, Any] = {"kernel": os.uname().release}
-    try:
-        prepare()
-        for name in sys.argv[5:] or SCENARIOS:
-            result[name] = SCENARIOS[name]()
-    except BaseException:
-        result["error"] = traceback.format_exc()
-    OUT.write_text(json.dumps(result))
-
-
-main()
+if __name__ == "__main__":
+    tell(SCENARIOS, prepare)

@@ -1,0 +1,237 @@
+"""One machine with the distribution's kernel and all of its modules, for everything that is tested on that kernel.
+
+Its root is this machine's own, read only, under a layer with the kernel's modules and a few packages (an NFS server, say)
+and a layer in memory: scripts may write wherever they like. tests/vm/guest/stock.py is its init.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from g5kdeploy.base import cpio
+from g5kdeploy.base.apt import Apt
+from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.qemu import Disk, Machine, MachineSpec, Share
+from tests.support.lab import CACHE, ROOT
+
+PACKAGES = (
+    *("busybox-static", "kmod", "libkmod2", "iproute2", "procps", "libproc2-0", "libbpf1", "libelf1"),
+    *(
+        "nfs-kernel-server",
+        "nfs-common",
+        "libnfsidmap1",
+        "libevent-core-2.1-7",
+        "libtirpc3",
+        "libtirpc-common",
+        "libwrap0",
+    ),
+    *("keyutils", "libkeyutils1", "libcap2", "libsqlite3-0", "libmount1"),
+    *(
+        "e2fsprogs",
+        "libext2fs2",
+        "libcom-err2",
+        "libss2",
+        "xfsprogs",
+        "libinih1",
+        "liburcu8",
+        "libedit2",
+        "libbsd0",
+        "libmd0",
+    ),
+)
+"""What the layer has besides the kernel: all that scripts run, so that little is asked of this machine."""
+FIRST = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
+"""Modules without which there is no root."""
+_UNUSED = (
+    "gpu",
+    "media",
+    "staging",
+    "infiniband",
+    "scsi",
+    "iio",
+    "hwmon",
+    "usb",
+    "input",
+    "hid",
+    "mtd",
+    "isdn",
+    "power",
+)
+
+INIT = """#!/bin/busybox sh
+/bin/busybox mkdir -p /dev /lower /layer /upper /root
+/bin/busybox mount -t devtmpfs dev /dev
+for module in $(/bin/busybox cat /order); do /bin/busybox insmod /modules/$module; done
+options=trans=virtio,version=9p2000.L,cache=loose,msize=262144
+/bin/busybox mount -t 9p -o ro,$options root /lower
+/bin/busybox mount -t 9p -o ro,$options layer /layer
+/bin/busybox mount -t tmpfs upper /upper
+/bin/busybox mkdir /upper/files /upper/work
+/bin/busybox mount -t overlay -o lowerdir=/layer:/lower,upperdir=/upper/files,workdir=/upper/work root /root
+/bin/busybox mount -t devtmpfs dev /root/dev
+exec /bin/busybox switch_root /root "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The kernel's image, and the folder that is laid over the machine's root."""
+
+    image: Path
+    layer: Path
+    release: str
+
+
+def unpacked(folder: Path, deadline: Deadline) -> Kernel:
+    """The distribution's kernel and PACKAGES, out of the cache that all tests share."""
+    role = {"packages": list(PACKAGES), "kernel": "linux-image-amd64", "without": []}
+    apt = Apt(CACHE / "debian")
+    lock = json.loads(apt.lock({"scriptsOnly": [], "webOnly": [], "roles": {"stock": role}}, deadline).read_text())
+    kernel = lock["roles"]["stock"]["kernel"]
+    layer = folder / "layer"
+    layer.mkdir()
+    for package in (kernel, *PACKAGES):
+        _unpack(apt.debs / lock["packages"][package]["file"], layer)
+    release = kernel.removeprefix("linux-image-")
+    subprocess.run(["depmod", "-b", str(layer / "usr"), release], check=True, timeout=deadline.remaining())
+    return Kernel(layer / "boot" / f"vmlinuz-{release}", layer, release)
+
+
+def _unpack(package: Path, layer: Path) -> None:
+    """A package's files as on a system whose /bin, /sbin and /lib are in /usr; without documents and unused drivers."""
+    unused = tuple(f"/kernel/{'sound' if name == 'sound' else f'drivers/{name}'}/" for name in ("sound", *_UNUSED))
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+            for member in archive:
+                path = member.name.removeprefix("./")
+                if path.startswith(("usr/share/doc/", "usr/share/man/", "usr/share/locale/")) or any(
+                    part in f"/{path}" for part in unused
+                ):
+                    continue
+                top = path.split("/", 1)[0]
+                if path in ("bin", "sbin", "lib", "lib64") or member.isdir():
+                    continue
+                member.name = f"usr/{path}" if top in ("bin", "sbin", "lib", "lib64") else path
+                archive.extract(member, layer, filter="fully_trusted")
+    assert process.returncode == 0, f"{package} cannot be unpacked"
+
+
+def _initrd(kernel: Kernel, file: Path) -> None:
+    folder = kernel.layer / "usr" / "lib" / "modules" / kernel.release
+    needs: dict[str, list[str]] = {}
+    for line in (folder / "modules.dep").read_text().splitlines():
+        path, _, others = line.partition(":")
+        needs[Path(path).stem] = [path, *others.split()]
+    # A module's dependencies are told deepest last.
+    order = list(dict.fromkeys(path for name in FIRST for path in reversed(needs[name])))
+    busybox = kernel.layer / "usr" / "bin" / "busybox"
+    entries = {"bin/busybox": cpio.Entry(busybox.read_bytes(), 0o755), "init": cpio.Entry(INIT.encode(), 0o755)}
+    entries["order"] = cpio.Entry(" ".join(Path(path).name for path in order).encode())
+    entries |= {f"modules/{Path(path).name}": cpio.Entry((folder / path).read_bytes()) for path in order}
+    file.write_bytes(cpio.archive(entries))
+
+
+def boot(folder: Path, groups: tuple[str, ...]) -> dict[str, Any]:
+    """Run the groups, scripts of tests/vm/guest, one after the other; what each of them saw, by its name."""
+    deadline = Deadline.after(1700, "the machine with the distribution's kernel")
+    kernel = unpacked(folder, deadline)
+    (folder / "out").mkdir()
+    programs = folder / "programs"
+    subprocess.run(["make", "--silent", "-C", str(ROOT / "bpf"), f"BUILD={programs}"], check=True, timeout=300)
+    _initrd(kernel, folder / "initrd")
+    disk = folder / "disk"
+    with disk.open("wb") as file:
+        file.truncate(512 << 20)
+    words = [
+        sys.executable,
+        ROOT / "tests" / "vm" / "guest" / "stock.py",
+        ROOT,
+        programs,
+        Path(yaml.__file__).parents[1],
+    ]
+    machine = Machine(
+        MachineSpec(
+            "stock",
+            folder / "machine",
+            folder / "console",
+            kernel.image,
+            folder / "initrd",
+            append=f"console=ttyS0 panic=-1 quiet -- {' '.join(map(str, [*words, *groups]))}",
+            memory=1536,
+            disks=(Disk(disk),),
+            shares=(
+                Share(Path("/"), "root"),
+                Share(kernel.layer, "layer"),
+                Share(folder / "out", "out", readonly=False),
+            ),
+            extra=("-no-reboot",),
+        )
+    )
+    machine.start(deadline)
+    try:
+        while machine.alive():
+            deadline.sleep(0.5, machine.console_text()[-500:])
+    finally:
+        machine.stop()
+    seen = {}
+    for group in groups:
+        result = folder / "out" / f"{group}.json"
+        seen[group] = json.loads(result.read_text()) if result.exists() else {"error": machine.console_text()[-3000:]}
+    return seen
+
+
+def missing() -> list[str]:
+    """What this machine lacks for that."""
+    wanted = ("qemu-system-x86_64", "apt-get", "dpkg-deb", "depmod", "clang")
+    return [name for name in wanted if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
+
+
+@pytest.fixture(scope="session")
+def stock_kernel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What all groups saw, from one boot."""
+    if absent := missing():
+        pytest.skip(f"needs {absent}")
+    return boot(tmp_path_factory.mktemp("stock"), ("node", "network"))
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a scenario saw: samples before and after its events, and whatever else it noted."""
+
+    notes: dict[str, Any]
+
+    def grown(self, name: str, **labels: str) -> float:
+        """By how much a metric's samples with these labels (and any others) have grown, all together."""
+        return self._sum("after", name, labels) - self._sum("before", name, labels)
+
+    def mean(self, name: str, **labels: str) -> float:
+        """The mean of what a histogram got meanwhile, in its own unit. At least one event is asserted."""
+        count = self.grown(f"{name}_count", **labels)
+        assert count > 0, f"nothing was counted in {name} {labels}"
+        return self.grown(f"{name}_sum", **labels) / count
+
+    def _sum(self, when: str, name: str, labels: dict[str, str]) -> float:
+        found = re.compile(rf"ebpf_exporter_{name}(\{{.*\}})?$")
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        samples: dict[str, float] = self.notes[when]
+        return sum(v for k, v in samples.items() if found.match(k) and all(pair in k for pair in wanted))
+
+
+def watched(seen: dict[str, Any], group: str, scenario: str) -> Watched:
+    """What a scenario of a group saw; fails with the machine's own words where it broke."""
+    assert "error" not in seen[group], seen[group]["error"]
+    notes = seen[group][scenario]
+    assert "error" not in notes, notes["error"]
+    return Watched(notes)
