@@ -13,7 +13,7 @@ from g5kdeploy.base.text import clean
 from g5kdeploy.cli import settings
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option
-from g5kdeploy.events.failure import ExitCode, exit_code, narrowest
+from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.output.documents import listing
 from g5kdeploy.output.screen import Screen
 
@@ -50,7 +50,7 @@ def command(
     import shlex
 
     from g5kdeploy.base.deadline import Deadline
-    from g5kdeploy.cli.nodes import choose
+    from g5kdeploy.cli.nodes import choose, outcome, split
     from g5kdeploy.cli.times import seconds
     from g5kdeploy.node import fan_out
 
@@ -65,19 +65,6 @@ def command(
     else:
         screen.answer(listing("Answers", [as_item(name, result) for name, result in results.items()]), form)
     return outcome(results)
-
-
-def split(nodes: str) -> list[str]:
-    """Words parted by commas, those inside brackets left alone: `a,vm-[1,3]` is two."""
-    words, depth, word = [], 0, ""
-    for letter in nodes:
-        depth += (letter == "[") - (letter == "]")
-        if letter == "," and depth == 0:
-            words.append(word)
-            word = ""
-        else:
-            word += letter
-    return [word for word in [*words, word] if word]
 
 
 def show(screen: Screen, results: Mapping[str, Result | Problem]) -> None:
@@ -106,16 +93,6 @@ def as_item(name: str, result: Result | Problem) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "problem": "",
     }
-
-
-def outcome(results: Mapping[str, Result | Problem]) -> ExitCode:
-    """Done everywhere, partly, or nowhere; when all failed for one kind of reason, that reason's code."""
-    bad = [result for result in results.values() if isinstance(result, Problem) or result.status != 0]
-    if not bad:
-        return ExitCode.DONE
-    if len(bad) < len(results):
-        return ExitCode.PARTLY
-    return narrowest(exit_code(result) if isinstance(result, Problem) else ExitCode.FAILED for result in bad)
 
 
 command.context_settings = {"ignore_unknown_options": False, "allow_interspersed_args": True}

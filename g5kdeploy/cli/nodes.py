@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.cli import settings
-from g5kdeploy.events.failure import InvalidUse
+from g5kdeploy.events.failure import ExitCode, InvalidUse, exit_code, narrowest
 
 if TYPE_CHECKING:
     from g5kdeploy.node import Reach
@@ -110,3 +110,26 @@ def _of_testbed(words: Iterable[str]) -> tuple[str, ...]:
 def site_of(node: str) -> str:
     """The site in a node's full name: the label after the node's own."""
     return node.split(".")[1]
+
+
+def split(nodes: str) -> list[str]:
+    """Words parted by commas, those inside brackets left alone: `a,vm-[1,3]` is two."""
+    words, depth, word = [], 0, ""
+    for letter in nodes:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and depth == 0:
+            words.append(word)
+            word = ""
+        else:
+            word += letter
+    return [word for word in [*words, word] if word]
+
+
+def outcome(results: Mapping[str, object]) -> ExitCode:
+    """Done everywhere, partly, or nowhere; when all failed for one kind of reason, that reason's code."""
+    bad = [one for one in results.values() if isinstance(one, Problem) or getattr(one, "status", 0) != 0]
+    if not bad:
+        return ExitCode.DONE
+    if len(bad) < len(results):
+        return ExitCode.PARTLY
+    return narrowest(exit_code(one) if isinstance(one, Problem) else ExitCode.FAILED for one in bad)

@@ -37,6 +37,8 @@ SECTIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("gc", "gc", "Tidy up records and jobs that nobody knows"),
         ("ssh", "ssh", "Log in on a node"),
         ("exec", "exec", "Run a command on the nodes of a job"),
+        ("cp", "cp", "Copy files and folders to nodes, or from them"),
+        ("tunnel", "tunnel", "Bring ports of nodes to this machine"),
         ("logs", "logs", "Show the journal of a node"),
         ("console", "console", "Show the console of a node"),
     ),

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import re
 import shlex
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pathlib import Path
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.node import Remote
+from g5kdeploy.node.copying import pattern, unpack
 
 LIMIT = 256 * 1024**2  # bytes a node may bring back, unless said otherwise
 
@@ -52,7 +51,7 @@ def fetch_files(remote: Remote, paths: Sequence[str], to: Path, deadline: Deadli
     patterns = [_pattern(path) for path in paths]
     if not patterns:
         return Files((), {}, 0)
-    looks = "".join(_LOOK.format(patterns=pattern, number=number) for number, pattern in enumerate(patterns))
+    looks = "".join(_LOOK.format(patterns=quoted, number=number) for number, quoted in enumerate(patterns))
     said = (line.partition(" ") for line in remote.run(looks, deadline).stdout.splitlines())
     missing = {paths[int(number)]: why for number, _, why in said}
     to.mkdir(parents=True, exist_ok=True)
@@ -60,34 +59,16 @@ def fetch_files(remote: Remote, paths: Sequence[str], to: Path, deadline: Deadli
         archive, tree = Path(aside, "files.tar"), Path(aside, "tree")
         size = remote.stream(_PACK.format(patterns=" ".join(patterns)), archive, deadline, limit)
         tree.mkdir()
-        came = _unpack(archive, tree, missing)
+        came = unpack(archive, tree, missing)
         for name in came:
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             (tree / name).replace(to / name)
     return Files(tuple(came), missing, size)
 
 
-def _unpack(archive: Path, tree: Path, missing: dict[str, str]) -> list[str]:
-    """Unpack regular files and harmless links; what is refused goes into `missing`."""
-    came = []
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            if member.isdir():
-                continue
-            try:
-                tar.extract(member, tree, filter="data")
-            except (tarfile.TarError, OSError) as error:
-                missing[f"/{member.name}"] = str(error)
-                continue
-            came.append(member.name)
-    return came
-
-
 def _pattern(path: str) -> str:
-    """A path for the shell: everything quoted but the characters of patterns."""
-    absolute = path if path.startswith("/") else f"/{path}"
-    parts = re.split(r"([*?\[\]!-])", absolute)
-    return "".join(part if index % 2 else (shlex.quote(part) if part else "") for index, part in enumerate(parts))
+    """A path for the shell, from the root; its stars and brackets are patterns."""
+    return pattern(path if path.startswith("/") else f"/{path}")
 
 
 def fetch_journal(remote: Remote, to: Path, deadline: Deadline, form: str = "export", limit: int = LIMIT) -> int:

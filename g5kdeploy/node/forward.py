@@ -6,11 +6,13 @@ import contextlib
 import logging
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
+from g5kdeploy.events.failure import Failure
 from g5kdeploy.node.link import Link
 
 log = logging.getLogger(__name__)
@@ -20,18 +22,29 @@ BLOCK = 1 << 16
 
 
 class Forward:
-    """Listens on 127.0.0.1 while entered; each connection gets a channel of the machine's connection."""
+    """Listens on 127.0.0.1 while entered; each connection gets a channel of the machine's connection.
 
-    def __init__(self, link: Link, host: str, port: int) -> None:
+    `local` is the port to listen on (0: any free one). `told` hears of connections that could not be made.
+    """
+
+    def __init__(
+        self, link: Link, host: str, port: int, local: int = 0, told: Callable[[Problem], None] | None = None
+    ) -> None:
         self._link = link
         self._target = (host, port)
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._lock = threading.Lock()
         self._open: set[Any] = set()  # sockets and channels of connections that run
-        self.port = 0
+        self._told = told
+        self.port = local
 
     def __enter__(self) -> Forward:
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._listener.bind(("127.0.0.1", self.port))
+        except OSError as error:
+            self._listener.close()
+            raise Failure(f"port {self.port} of this machine cannot be had", cause=error.strerror or "") from error
         self._listener.listen(64)
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name=f"forward-{self.port}", daemon=True).start()
@@ -62,6 +75,8 @@ class Forward:
         except Problem as problem:  # who connected sees a connection that closes, as from a server that is away
             log.debug("forward to %s:%s: %s", *self._target, problem)
             near.close()
+            if self._told is not None:
+                self._told(problem)
             return
         with self._lock:
             self._open |= {near, far}

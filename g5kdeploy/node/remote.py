@@ -12,14 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.base.text import human_bytes, redact
 from g5kdeploy.node.link import Closed, Link
 from g5kdeploy.node.problems import ConnectionLost, LoginRefused, RemoteFailed, Result, Unreachable, shorten
-from g5kdeploy.node.talk import Broken, Lines, Streams, talk
+from g5kdeploy.node.talk import Broken, Feed, Lines, Streams, talk
 from g5kdeploy.node.wire import alive, transport_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ PATIENCE = 10  # refused logins in a row after which a machine that boots will n
 REFUSALS = 10  # in a row, before a connection on which sessions are stuck is replaced
 TOO_MUCH = 3  # a status no tool of ours ends with otherwise, for a file above its limit
 
-Work = Callable[[], Result]
+T = TypeVar("T")
+Input = str | bytes | Path | Feed | None
 
 
 class Remote:
@@ -53,13 +54,13 @@ class Remote:
         command: str,
         deadline: Deadline,
         *,
-        input: str | bytes | Path | None = None,
+        input: Input = None,
         check: bool = True,
         out: Callable[[str], None] | None = None,
         secrets: Iterable[str] = (),
         hint: str = "",
     ) -> Result:
-        """Run a shell command to its end. `input` is fed to its stdin (a Path: that file's content).
+        """Run a shell command to its end. `input` is fed to its stdin (a Path: that file's content; a Feed: once).
 
         `out` is given each line of stdout and stderr as it comes, cleaned. `secrets` are blotted out of texts, logs
         and errors, not of `data`. Raises `RemoteFailed` with `check`. A connection that turns out to be dead before
@@ -97,7 +98,7 @@ class Remote:
             f"if [ $(wc -c < {aside}) -ne {size} ]; then rm -f {aside}; echo 'not all of it arrived' >&2; exit 1; fi; "
             f"chmod {mode:o} {aside}; mv -f {aside} {final}"
         )
-        self._again(lambda: self.run(command, deadline, input=source, hint=f"while writing {path}"))
+        self.again(lambda: self.run(command, deadline, input=source, hint=f"while writing {path}"))
 
     def get(self, path: str, to: Path, deadline: Deadline, limit: int | None = None) -> int:
         """Bring a file here, aside and renamed; its size in bytes. More than `limit`: `RemoteFailed`."""
@@ -107,13 +108,7 @@ class Remote:
             too_much = shlex.quote(f"{path} is larger than {human_bytes(limit)}")
             command = f"[ $(wc -c < {quoted}) -le {limit} ] || {{ echo {too_much} >&2; exit {TOO_MUCH}; }}; {command}"
         to.parent.mkdir(parents=True, exist_ok=True)
-        for last in (False, True):
-            try:
-                return self.stream(command, to, deadline)
-            except ConnectionLost:
-                if last:
-                    raise
-        raise AssertionError("unreachable")
+        return self.again(lambda: self.stream(command, to, deadline))
 
     def stream(self, command: str, to: Path, deadline: Deadline, limit: int | None = None) -> int:
         """Run a command and write its stdout into a file, aside and renamed when the command ended well; bytes.
@@ -178,21 +173,26 @@ class Remote:
 
     def boot_id(self, deadline: Deadline) -> str:
         """The kernel's boot id: changes with every boot, kexec included."""
-        return self._again(lambda: self.run("cat /proc/sys/kernel/random/boot_id", deadline)).stdout.strip()
+        return self.again(lambda: self.run("cat /proc/sys/kernel/random/boot_id", deadline)).stdout.strip()
 
     @contextlib.contextmanager
-    def forward(self, port: int, host: str = "127.0.0.1") -> Iterator[int]:
-        """A local TCP port that leads to `host`:`port` as seen from the machine, while the block runs."""
+    def forward(
+        self, port: int, host: str = "127.0.0.1", local: int = 0, told: Callable[[Problem], None] | None = None
+    ) -> Iterator[int]:
+        """A local TCP port that leads to `host`:`port` as seen from the machine, while the block runs.
+
+        It is `local`, or any free one; `told` hears of connections that could not be made.
+        """
         from g5kdeploy.node.forward import Forward
 
-        with Forward(self._link, host, port) as forward:
+        with Forward(self._link, host, port, local, told) as forward:
             yield forward.port
 
     def disconnect(self) -> None:
         """Drop this machine's connection, for instance because it is about to reboot; the next use connects anew."""
         self._link.drop()
 
-    def _again(self, work: Work) -> Result:
+    def again(self, work: Callable[[], T]) -> T:
         """Do what can be done twice once more when the connection broke in the middle."""
         try:
             return work()
@@ -203,7 +203,7 @@ class Remote:
         self,
         command: str,
         deadline: Deadline,
-        input: str | bytes | Path | None,
+        input: Input,
         stdout: Callable[[bytes], object],
         stderr: Callable[[bytes], object],
         out: Callable[[str], None] | None,
@@ -300,12 +300,14 @@ class Overflow(Problem):
 
 
 @contextlib.contextmanager
-def _opened(input: str | bytes | Path | None) -> Iterator[IO[bytes] | None]:
+def _opened(input: Input) -> Iterator[Feed | None]:
     """The input of a command as a stream of bytes."""
     if isinstance(input, Path):
         with input.open("rb") as file:
             yield file
     elif input is None:
         yield None
-    else:
+    elif isinstance(input, str | bytes):
         yield io.BytesIO(input.encode() if isinstance(input, str) else input)
+    else:
+        yield input

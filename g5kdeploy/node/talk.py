@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.text import clean
@@ -21,6 +21,14 @@ IDLE = 20.0  # seconds without a word after which the machine is asked whether i
 TRIES = 2  # unanswered questions after which it does not
 
 Sink = Callable[[bytes], None]
+
+
+class Feed(Protocol):
+    """What a command's stdin is read from: blocks of bytes, empty at the end."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next block, of about `size` bytes."""
+        ...
 
 
 class Broken(Exception):
@@ -70,7 +78,7 @@ class _Wake(threading.Event):
 def talk(
     channel: paramiko.Channel,
     command: str,
-    feed: IO[bytes] | None,
+    feed: Feed | None,
     streams: Streams,
     deadline: Deadline,
     alive: Callable[[], bool],
@@ -147,7 +155,7 @@ def _receive(receive: Callable[[int], bytes]) -> bytes:
         raise Broken(str(error) or type(error).__name__) from error
 
 
-def _feed(channel: paramiko.Channel, feed: IO[bytes]) -> None:
+def _feed(channel: paramiko.Channel, feed: Feed) -> None:
     """Write a stream to the command's stdin; a command may end without reading all of it."""
     with contextlib.suppress(Exception):  # whatever ended the connection is seen by the reader
         while block := feed.read(FEED):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +43,7 @@ class Lab:
     experiment: Path
     run: Run
     user: str
+    bin: Path  # programs of its machines
 
 
 @pytest.fixture
@@ -78,7 +82,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
         credentials = home / ".python-grid5000.yaml"
         credentials.write_text(f"uri: {url}/stable\nusername: {USER}\npassword: {PASSWORD}\n")
         credentials.chmod(0o600)
-        yield Lab(home, experiment.file, run, servers[0].user)
+        yield Lab(home, experiment.file, run, servers[0].user, programs)
     for server in servers:
         server.close()
 
@@ -180,3 +184,85 @@ def test_doctor_looks_at_a_testbed_that_is_named(
     found = {item["name"]: item for item in json.loads(capsys.readouterr().out)["items"]}
     assert found["credentials"]["mend"].startswith("chmod 600")
     assert "API" not in found
+
+
+def test_cp_to_all_nodes_and_back_into_a_folder_each(
+    lab: Lab, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("content")
+    there = tmp_path / "far" / "$HOME"
+    assert main(["cp", str(tmp_path / "file"), f"all:{there}", "-l", lab.user, *where(lab), "-o", "json"]) == 0
+    items = json.loads(capsys.readouterr().out)["items"]
+    assert [(item["name"], item["verdict"], item["files"], item["bytes"]) for item in items] == [
+        (name, "copied", 1, 7) for name in NODES
+    ]
+    assert there.read_text() == "content"
+    assert main(["cp", f"vm-[1-2]:{there}", str(tmp_path / "back"), "-l", lab.user, *where(lab)]) == 0
+    for name in NODES:
+        assert (tmp_path / "back" / name / "$HOME").read_text() == "content"
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].split() == ["NAME", "VERDICT", "FILES", "BYTES", "SECONDS"]
+    assert err == ""
+    assert main(["cp", f"server:{there}", str(tmp_path / "one"), "-l", lab.user, *where(lab)]) == 0
+    assert (tmp_path / "one").read_text() == "content"
+
+
+def test_cp_that_fails_on_some_nodes_says_which(lab: Lab, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    far = tmp_path / "far"
+    call = ["cp", f"all:{far}/*", str(tmp_path / "back"), "-l", lab.user, *where(lab)]
+    assert main(call) == ExitCode.FAILED
+    out, err = capsys.readouterr()
+    assert out.count("failed") == 2
+    assert err.count("nothing there") == 1  # told once for both
+    far.mkdir(mode=0o755)
+    (far / "here").write_text("here")
+    once = tmp_path / "once"
+    # The nodes of this test share their files: whichever comes first takes the only one.
+    program = lab.bin / "tar"
+    program.write_text(f'#!/bin/sh\nmkdir {once} 2>/dev/null || exit 3\nexec /usr/bin/tar "$@"\n')
+    program.chmod(0o755)
+    assert main([*call, "-o", "json"]) == ExitCode.PARTLY
+    items = json.loads(capsys.readouterr().out)["items"]
+    assert sorted(item["verdict"] for item in items) == ["copied", "failed"]
+    came = next(item["name"] for item in items if item["verdict"] == "copied")
+    assert (tmp_path / "back" / came / "here").read_text() == "here"
+
+
+def test_cp_wants_one_side_on_nodes(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["a", "b"], ["vm-1:a", "vm-2:b"], ["a", "vm-1:b", "c"], ["vm-1:a", "vm-2:b", "c"], ["./x:y", "z"]):
+        assert main(["cp", *words, *where(lab)]) == ExitCode.USAGE
+    assert "one side of a copy is on nodes" in capsys.readouterr().err
+
+
+def test_tunnel_brings_ports_here_until_it_is_ended(lab: Lab) -> None:
+    with served(ScriptedSite()) as url:
+        far = url.rpartition(":")[2].strip("/")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "g5kdeploy", "tunnel", "all", far, "-l", lab.user, *where(lab), "-o", "jsonl"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            items = [json.loads(process.stdout.readline()) for _ in NODES]
+            assert [(item["name"], item["port"]) for item in items] == [(name, int(far)) for name in NODES]
+            for item in items:
+                with pytest.raises(urllib.error.HTTPError, match=r"HTTP Error 40\d"):
+                    urllib.request.urlopen(item["url"], timeout=180)
+        finally:
+            process.terminate()
+            process.stdout.close()
+            assert process.wait(180) == ExitCode.TERMINATED
+
+
+def test_tunnel_says_what_cannot_be(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tunnel", "all", "8080:80", *where(lab)]) == ExitCode.USAGE
+    assert main(["tunnel", "server", "http", *where(lab)]) == ExitCode.USAGE
+    err = capsys.readouterr().err
+    assert "2 nodes cannot have the same port" in err and "`http` is no port" in err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["tunnel", "server", f"{port}:80", "-l", lab.user, *where(lab)]) == ExitCode.FAILED
+    assert f"port {port} of this machine cannot be had" in capsys.readouterr().err
