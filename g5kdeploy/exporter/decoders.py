@@ -16,7 +16,7 @@ from .kallsyms import Kallsyms
 from .pci import PciNames
 from .syscalls import table
 
-_ERRNO = dict(errno.errorcode) | {35: "EDEADLK", 95: "EOPNOTSUPP"}  # the kernel's own names where there are two
+_ERRNO = dict(errno.errorcode) | {35: "EDEADLK", 95: "ENOTSUP"}  # where there are two names: ebpf_exporter's
 _MOST_ROWS = 100_000
 
 

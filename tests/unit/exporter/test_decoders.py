@@ -60,7 +60,7 @@ def u(value: int, size: int = 4) -> bytes:
         (["string"], b"full", b"full"),
         (["uint", "errno"], u(2), b"ENOENT"),
         (["uint", "errno"], u(11), b"EAGAIN"),
-        (["uint", "errno"], u(95), b"EOPNOTSUPP"),
+        (["uint", "errno"], u(95), b"ENOTSUP"),
         (["uint", "errno"], u(0), b"unknown:0"),
         (["uint", "errno"], u(4000), b"unknown:4000"),
         (["uint", "syscall"], u(99999), b"unknown_syscall:99999"),
