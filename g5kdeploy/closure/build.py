@@ -78,9 +78,10 @@ def _systems(
 
 
 def inputs(composition: Path, flavour: str, roles: Sequence[str] | None = None) -> str:
-    """The hash of everything that a build is made from."""
-    exporter = Path(debian.__file__).resolve().parents[1] / "exporter"
-    sources = debian.digest([composition, data("nix") / "debian", debian.programs(), exporter])
+    """The hash of everything that a build is made from, the code that builds included."""
+    ours = Path(debian.__file__).resolve().parents[1]
+    code = [ours / "exporter", ours / "closure", Path(debian.__file__).resolve()]
+    sources = debian.digest([composition, data("nix") / "debian", debian.programs(), *code])
     return debian.hashed([sources, flavour, sorted(roles) if roles else None])
 
 
