@@ -57,14 +57,15 @@ class HostKeys:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._seen: tuple[tuple[int, ...], dict[str, list[HostKey]], set[str]] | None = None
 
     def pinned(self, name: str) -> tuple[HostKey, ...]:
         """The keys that our file has for a machine."""
-        return tuple(self._read()[0].get(name, ()))
+        return tuple(self._current()[0].get(name, ()))
 
     def known(self, hop: Hop) -> tuple[tuple[HostKey, ...], Path | None]:
         """The keys that a machine may show, and the file that says so; none: first sight."""
-        pins, forgotten = self._read()
+        pins, forgotten = self._current()
         if hop.name in pins:
             return tuple(pins[hop.name]), self.path
         if hop.name in forgotten:
@@ -110,6 +111,18 @@ class HostKeys:
     def _changing(self) -> _Change:
         return _Change(self)
 
+    def _current(self) -> tuple[dict[str, list[HostKey]], set[str]]:
+        """The file's content, to be looked at only; read again when the file is another one."""
+        try:
+            now = self.path.stat()
+        except OSError:
+            return self._read()
+        mark = (now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+        seen = self._seen
+        if seen is None or seen[0] != mark:
+            seen = self._seen = (mark, *self._read())
+        return seen[1], seen[2]
+
     def _read(self) -> tuple[dict[str, list[HostKey]], set[str]]:
         pins: dict[str, list[HostKey]] = {}
         forgotten: set[str] = set()
@@ -131,6 +144,7 @@ class HostKeys:
         lines = [f"{name} {key}\n" for name, keys in pins.items() for key in keys]
         lines += [f"{_FORGOTTEN}{name}\n" for name in sorted(forgotten)]
         files.write(self.path, "".join(lines), 0o600)
+        self._seen = None
 
 
 class _Change:

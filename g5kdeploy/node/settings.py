@@ -6,7 +6,7 @@ import getpass
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from g5kdeploy.events.failure import InvalidUse
@@ -19,6 +19,7 @@ DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 _TILDE = re.compile(r"(?m)^(\s*(?:IdentityFile|UserKnownHostsFile|Include|CertificateFile)\s*=?\s*.*)$", re.IGNORECASE)
 _INCLUDE = re.compile(r"^\s*Include\s*=?\s*(.+?)\s*$", re.IGNORECASE)
 _INCLUDES_DEEP = 8
+_WILD = frozenset("*?[!")  # a name has none of them
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Settings:
         return (*before, replace(hop, proxy_command="") if before else hop)
 
     def _hop(self, name: str, user: str | None, port: int | None) -> tuple[Hop, list[str]]:
-        found = self._load().lookup(name)
+        found = self._about(name).lookup(name)
         files = [self._expand(value) for value in found.get("identityfile", [])]
         if not files:
             files = [self.home / ".ssh" / key for key in DEFAULT_KEYS]
@@ -96,6 +97,15 @@ class Settings:
     def _expand(self, value: str) -> Path:
         value = value.strip('"').replace("%d", str(self.home))
         return self.home / value[2:] if value.startswith("~/") else Path(value)
+
+    def _about(self, name: str) -> paramiko.SSHConfig:
+        """The configuration without the blocks of other machines: paramiko looks at each block slowly, four times."""
+        import paramiko
+
+        whole: Any = self._load()
+        part: Any = paramiko.SSHConfig()
+        part._config = [block for block in whole._config if "host" not in block or _may_mean(block["host"], name)]
+        return part  # type: ignore[no-any-return]
 
     def _load(self) -> paramiko.SSHConfig:
         if self._config is None:
@@ -123,6 +133,11 @@ class Settings:
                 pattern = pattern if pattern.is_absolute() else self.home / ".ssh" / pattern
                 lines.extend(self._read(found, depth + 1) for found in sorted(pattern.parent.glob(pattern.name)))
         return "\n".join(lines) + "\n"
+
+
+def _may_mean(patterns: list[str], name: str) -> bool:
+    """Whether a Host line could be about a machine: it has its name, or a pattern."""
+    return any(pattern == name or not _WILD.isdisjoint(pattern) for pattern in patterns)
 
 
 def _parse_jump(word: str) -> tuple[str | None, str, int | None]:
