@@ -43,18 +43,22 @@ def deploy(
     deadline: Deadline,
     emit: Emitter,
     *,
+    vlan: int | None = None,
     tries: int = 2,
 ) -> Verdicts:
     """Deploy `environment` (name, name@user or URL) on full-name `nodes`, with `key` (public key text) for root.
+
+    With `vlan` they are in that KaVLAN afterwards, and answer under `in_vlan`'s names alone. Verdicts keep the plain ones.
 
     Nodes that fail are tried again alone, `tries` times in all; all of them failing at the boot of the environment is
     the image's fault: `ImageProblem`, not tried again. Those lost stand in `Verdicts.ko`; all lost: `Failure`.
     """
     wanted = sorted(nodes, key=natural)
+    body = {"environment": environment, "key": key} | ({"vlan": vlan} if vlan is not None else {})
     left, ok, uids = list(wanted), list[str](), list[str]()
     ko: dict[str, str] = {}
     for attempt in range(1, tries + 1):
-        uid, results = _once(api, site, left, environment, key, deadline, emit)
+        uid, results = _once(api, site, {"nodes": left, **body}, deadline, emit)
         uids.append(uid)
         good = [node for node in left if _is_ok(results.get(node))]
         ok += good
@@ -97,18 +101,22 @@ def _why(result: Mapping[str, Any]) -> str:
     return f"{state}{f' at {where}' if where else ''}{f': {said}' if said else ''}"
 
 
+def in_vlan(node: str, vlan: int | str) -> str:
+    """The name under which a node answers in a KaVLAN: vm-1.lab.grid5000.fr is vm-1-kavlan-4.lab.grid5000.fr there."""
+    host, dot, domain = node.partition(".")
+    return f"{host}-kavlan-{vlan}{dot}{domain}"
+
+
 def _once(
-    api: Api, site: str, nodes: Sequence[str], environment: str, key: str, deadline: Deadline, emit: Emitter
+    api: Api, site: str, body: Mapping[str, Any], deadline: Deadline, emit: Emitter
 ) -> tuple[str, dict[str, dict[str, Any]]]:
     """One deployment from submission to its end: its id, and each node's result. Cancelled if we are interrupted."""
-    uid = _submit(api, site, nodes, environment, key, deadline, emit)
-    path = f"/sites/{site}/deployments/{uid}"
+    environment = body["environment"]
+    uid = _submit(api, site, body, deadline, emit)
     try:
-        document = _follow(api, path, nodes, deadline, emit)
+        document = _follow(api, f"/sites/{site}/deployments/{uid}", body["nodes"], deadline, emit)
     except BaseException:
-        rest = Deadline.after(_CANCEL_SECONDS, f"the end of deployment {uid}", deadline.clock)
-        with contextlib.suppress(Exception):
-            api.delete(path, rest)
+        _cancel(api, site, uid, deadline)
         raise
     ended = document.get("status")
     if ended == "canceled":
@@ -120,19 +128,27 @@ def _once(
     return uid, {node: dict(result) for node, result in results.items() if isinstance(result, Mapping)}
 
 
-def _submit(
-    api: Api, site: str, nodes: Sequence[str], environment: str, key: str, deadline: Deadline, emit: Emitter
-) -> str:
-    """Ask for a deployment; its id. A lost answer is looked up among the user's own before asking again."""
-    body = {"nodes": list(nodes), "environment": environment, "key": key}
-    if uid := _unfinished(api, site, nodes, environment, deadline, emit):
+def _cancel(api: Api, site: str, uid: str, deadline: Deadline) -> None:
+    """End a deployment that nobody will follow; whatever comes of it, the reason for that is told and not this."""
+    rest = Deadline.after(_CANCEL_SECONDS, f"the end of deployment {uid}", deadline.clock)
+    with contextlib.suppress(Exception):
+        api.delete(f"/sites/{site}/deployments/{uid}", rest)
+
+
+def _submit(api: Api, site: str, body: Mapping[str, Any], deadline: Deadline, emit: Emitter) -> str:
+    """Ask for a deployment; its id. A lost answer is looked up among the user's own before asking again.
+
+    Interrupted before the answer, what the request began is looked up and cancelled.
+    """
+    nodes, environment = body["nodes"], body["environment"]
+    if uid := _unfinished(api, site, body, deadline, emit):
         return uid
     known = {str(item["uid"]) for item in _own(api, site, deadline)}
     rights = 0
     lost = 0
     while True:
         try:
-            return str(api.post(f"/sites/{site}/deployments", body, deadline)["uid"])
+            return _post(api, site, body, known, deadline, emit)
         except Unclear as unclear:
             emit.warn("deploy", f"{unclear.cause or unclear.what}; looking for the deployment")
             if uid := _look(api, site, set(nodes), known, deadline):
@@ -159,6 +175,21 @@ def _submit(
             raise
 
 
+def _post(api: Api, site: str, body: Mapping[str, Any], known: set[str], deadline: Deadline, emit: Emitter) -> str:
+    """Send the request; the id that was answered. What comes in between leaves no deployment that nobody knows of."""
+    try:
+        return str(api.post(f"/sites/{site}/deployments", dict(body), deadline)["uid"])
+    except ApiProblem:
+        raise
+    except BaseException:
+        emit.note("deploy", "interrupted before the site answered; looking for the deployment, to cancel it")
+        rest = Deadline.after(_CANCEL_SECONDS, "the deployment that was asked for", deadline.clock)
+        with contextlib.suppress(Exception):
+            if uid := _look(api, site, set(body["nodes"]), known, rest):
+                _cancel(api, site, uid, rest)
+        raise
+
+
 def _own(api: Api, site: str, deadline: Deadline, **more: Any) -> list[dict[str, Any]]:
     """The user's latest deployments."""
     return list(
@@ -166,12 +197,12 @@ def _own(api: Api, site: str, deadline: Deadline, **more: Any) -> list[dict[str,
     )
 
 
-def _unfinished(
-    api: Api, site: str, nodes: Sequence[str], environment: str, deadline: Deadline, emit: Emitter
-) -> str | None:
+def _unfinished(api: Api, site: str, body: Mapping[str, Any], deadline: Deadline, emit: Emitter) -> str | None:
     """The deployment that an earlier call left under way on these nodes; one that does something else is cancelled."""
+    nodes = body["nodes"]
+    same = ("environment", "vlan")
     for item in _own(api, site, deadline, status="processing"):
-        if set(item.get("nodes") or ()) == set(nodes) and item.get("environment") == environment:
+        if set(item.get("nodes") or ()) == set(nodes) and all(item.get(one) == body.get(one) for one in same):
             emit.note("deploy", f"going on with deployment {item['uid']}, which is under way already")
             return str(item["uid"])
         if set(item.get("nodes") or ()) & set(nodes):

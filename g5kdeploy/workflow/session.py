@@ -61,6 +61,8 @@ class Session:
     def in_phase(self, phase: str) -> None:
         """From here on events carry this phase's name."""
         self.emit = self.emit.in_phase(phase)
+        if self._api is not None:
+            self._api.emit = self.emit
 
     # Doors, opened when first used
 

@@ -13,7 +13,7 @@ from g5kdeploy.events.event import Emitter, Event, State
 from g5kdeploy.events.failure import Failure, NotAllowed
 from g5kdeploy.testbed import credentials
 from g5kdeploy.testbed.api import Api
-from g5kdeploy.testbed.kadeploy import Verdicts, deploy
+from g5kdeploy.testbed.kadeploy import Verdicts, deploy, in_vlan
 from g5kdeploy.testbed.problems import ImageProblem, Unclear
 from tests.contract.scripted import Lab
 
@@ -148,6 +148,63 @@ def test_an_interruption_cancels(run: Deploy, lab: Lab, emit: Emitter) -> None:
     with pytest.raises(KeyboardInterrupt):
         run()
     assert statuses(lab) == ["canceled"]
+
+
+def test_an_interruption_before_the_answer_cancels_too(
+    run: Deploy, lab: Lab, api: Api, monkeypatch: pytest.MonkeyPatch, events: list[Event]
+) -> None:
+    """The site has begun; its answer is never read."""
+    sent = api.post
+
+    def post(*words: Any) -> Any:
+        sent(*words)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "post", post)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert statuses(lab) == ["canceled"]
+    assert any("looking for the deployment" in event.detail for event in events)
+
+
+def test_an_interruption_before_anything_was_sent_cancels_no_other(
+    run: Deploy, lab: Lab, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run().ok == NODES  # the same nodes, but over
+
+    def post(*words: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "post", post)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert statuses(lab) == ["terminated"]
+    assert lab.deployer.cancelled == []
+
+
+def test_nodes_are_put_into_a_vlan(run: Deploy, lab: Lab) -> None:
+    job = lab.oar.submit("jdoe", {"command": "sleep 1d", "resources": "{type='kavlan'}/vlan=1,walltime=4:0:0"})
+    lab.advance(30)
+    (vlan,) = (int(one.properties["vlan"]) for one in lab.oar.job(job.id).assigned)
+    lab.deployer.order("vm-2", ko_at="BroadcastEnv")
+    assert run(vlan=vlan).ok == NODES
+    assert [deployment.vlan for deployment in lab.deployer.started] == [vlan, vlan]
+    assert in_vlan(NODES[0], vlan) == f"vm-1-kavlan-{vlan}.lab.grid5000.fr"
+
+
+def test_somebody_elses_vlan_is_refused(run: Deploy, lab: Lab) -> None:
+    with pytest.raises(Failure, match="Invalid VLAN"):
+        run(vlan=5)
+
+
+def test_all_nodes_left_after_a_repeat_may_prove_that_it_is_the_image(run: Deploy, lab: Lab) -> None:
+    """One never came to the boot at first; then all that were tried fail there."""
+    lab.deployer.order("vm-1", ko_at="SetDeploymentMiniOS")
+    for node in NODES:
+        lab.deployer.order(node, ko_at="BootNewEnv", error="no ssh", times=2)
+    with pytest.raises(ImageProblem):
+        run(tries=3)
+    assert posts(lab) == 2
 
 
 def test_a_cancelled_deployment_is_no_success(run: Deploy, lab: Lab, emit: Emitter) -> None:

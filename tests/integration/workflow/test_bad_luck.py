@@ -41,6 +41,9 @@ def test_an_api_that_stumbles_makes_no_second_job(place: Place) -> None:
     assert place.submissions() == 1
     assert place.workloads() == [1, 1]
     nothing_left(place)
+    events = [json.loads(line) for line in (place.folders[-1].parent / "events.jsonl").read_text().splitlines()]
+    asked_again = {event["phase"] for event in events if event["step"] == "API"}
+    assert {"reserve", "deploy", "release"} <= asked_again  # each under the phase in which it was
 
 
 def test_an_api_that_is_down(place: Place) -> None:
