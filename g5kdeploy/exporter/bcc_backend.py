@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes as ct
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class BccObject:
 
     def __init__(self, path: Path, values: Mapping[str, int | str]) -> None:
         """`values` become macros, so that the source can use them. `BccError` says what failed."""
+        self.closing: list[Callable[[], None]] = []
         bcc = _module()
         if headers() is None:
             release = os.uname().release
@@ -102,6 +103,8 @@ class BccObject:
 
     def close(self) -> None:
         """Detach and unload."""
+        while self.closing:
+            self.closing.pop()()
         self._bpf.cleanup()
 
 

@@ -14,6 +14,7 @@ from .histogram import cumulate
 from .libbpf import LibbpfError
 from .loader import Loaded
 from .maps import PERCPU, Reader
+from .rings import Rings
 
 log = logging.getLogger(__name__)
 PREFIX = "ebpf_exporter_"
@@ -23,7 +24,7 @@ _STATISTICS = Path("/proc/sys/kernel/bpf_stats_enabled")
 class MetricReader:
     """Reads one metric of one loaded program. Keeps what it decoded, so that a scrape only adds and writes."""
 
-    def __init__(self, loaded: Loaded, metric: Counter | Histogram, reader: Reader, decoders: Decoders) -> None:
+    def __init__(self, loaded: Loaded, metric: Counter | Histogram, reader: Reader | Rings, decoders: Decoders) -> None:
         self.loaded = loaded
         self.config = loaded.config.name
         self.metric = metric
@@ -31,8 +32,9 @@ class MetricReader:
         self.entries = 0
         self.losses: Count[str] = Count()
         self._names = [label.name for label in metric.labels]
-        self._split = isinstance(metric, Counter) and self._names[-1:] == ["cpu"] and reader.map.kind in PERCPU
-        self._alone = self._split and len(self._names) == 1
+        split = isinstance(metric, Counter) and self._names[-1:] == ["cpu"] and reader.map.kind in PERCPU
+        self._read = reader.read_by_cpu if split and isinstance(reader, Reader) else reader.read
+        self._alone = split and len(self._names) == 1
         self._rows = Rows(decoders, metric.labels)
         self._texts = HistogramText(metric) if isinstance(metric, Histogram) else None
         self._prefixes: dict[tuple[str, ...], str] = {}
@@ -54,7 +56,7 @@ class MetricReader:
         totals: dict[tuple[str, ...], int] = {}
         decode = self._rows.decode
         self.entries = 0
-        for key, value in self.reader.read_by_cpu() if self._split else self.reader.read():
+        for key, value in self._read():
             self.entries += 1
             if not self._names:
                 if not any(key):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .document import Mistakes, Part, read
+from .durations import duration
 
 DECODERS = [
     "cgroup",
@@ -29,6 +30,7 @@ DECODERS = [
     "uint",
 ]
 _AFTER_UINT = frozenset({"cgroup", "errno", "pci_class", "pci_device", "pci_subclass", "pci_vendor", "syscall"})
+_CGROUP_MAPS = ("hash", "cgrp_storage")
 _BUCKET_TYPES = ("exp2", "exp2zero", "linear", "fixed")
 _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
@@ -59,12 +61,15 @@ class Label:
 
 @dataclass(frozen=True)
 class Counter:
-    """A map whose values are counts."""
+    """A map whose values are counts; or a perf_event_array, whose events are counted until the next flush."""
 
     name: str
     help: str
     labels: tuple[Label, ...]
     line: int = 0
+    perf_event_array: bool = False
+    flush_interval: float = 3600.0
+    """Seconds."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,17 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class CgroupIdMap:
+    """A map that is to hold the ids of the cgroups whose path matches one of the regexps."""
+
+    name: str
+    storage: bool
+    """cgrp_storage, whose key is a descriptor; otherwise a hash, whose key is the id."""
+    regexps: tuple[re.Pattern[str], ...]
+    line: int = 0
+
+
+@dataclass(frozen=True)
 class Config:
     """What X.yaml says. The object lies beside it."""
 
@@ -102,6 +118,7 @@ class Config:
     counters: tuple[Counter, ...]
     histograms: tuple[Histogram, ...]
     kaddrs: tuple[str, ...] = ()
+    cgroup_id_map: CgroupIdMap | None = None
 
     @property
     def object(self) -> Path:
@@ -126,10 +143,6 @@ def read_config(folder: Path, name: str, mistakes: Mistakes) -> Config | None:
         found["tracing"].wrong(
             "tracing spans are not supported: this exporter serves metrics, and has nowhere to send spans to"
         )
-    if "cgroup_id_map" in found:
-        found["cgroup_id_map"].wrong(
-            "cgroup_id_map is not supported; `filter: {cgroup: PATH}` in X.load.yaml selects a cgroup"
-        )
     counters: list[Counter] = []
     histograms: list[Histogram] = []
     if "metrics" in found:
@@ -147,7 +160,27 @@ def read_config(folder: Path, name: str, mistakes: Mistakes) -> Config | None:
     if "metrics" not in found and "tracing" not in found:
         document.wrong("no metrics are defined")
     kaddrs = found["kaddrs"].strings("kaddrs") if "kaddrs" in found else []
-    return Config(name, file, tuple(counters), tuple(histograms), tuple(kaddrs))
+    cgroups = _cgroup_id_map(found["cgroup_id_map"]) if "cgroup_id_map" in found else None
+    return Config(name, file, tuple(counters), tuple(histograms), tuple(kaddrs), cgroups)
+
+
+def _cgroup_id_map(part: Part) -> CgroupIdMap | None:
+    found = part.fields("cgroup_id_map", {"name": True, "type": False, "regexps": True})
+    kind = found["type"].value("type", str) if "type" in found else "hash"
+    if kind is not None and kind not in _CGROUP_MAPS:
+        found["type"].wrong(f"unknown type {kind} of cgroup_id_map; known: {', '.join(_CGROUP_MAPS)}")
+    regexps = []
+    wanted = found["regexps"].items("regexps") if "regexps" in found else []
+    for item in wanted:
+        text = item.value("a regexp", str)
+        try:
+            regexps.append(re.compile(text or ""))
+        except re.error as problem:
+            item.wrong(f"{text!r} is no regular expression: {problem}")
+    if "regexps" in found and not wanted:
+        found["regexps"].wrong("without regexps no cgroup would ever match")
+    name = found["name"].value("the name of a map", str) if "name" in found else None
+    return CgroupIdMap(name, kind == "cgrp_storage", tuple(regexps), part.line) if name else None
 
 
 def _name(part: Part | None, what: str, form: re.Pattern[str]) -> str:
@@ -163,12 +196,20 @@ def _counter(part: Part) -> Counter | None:
     )
     if not found:
         return None
-    for key in ("perf_event_array", "flush_interval"):
-        if key in found:
-            found[key].wrong(f"{key} is not supported: count in a map, which loses nothing between scrapes")
     labels = _labels(found["labels"]) if "labels" in found else ()
     help_ = found["help"].value("help", str) if "help" in found else ""
-    return Counter(_name(found.get("name"), "a metric", _METRIC_NAME), help_ or "", labels, part.line)
+    name = _name(found.get("name"), "a metric", _METRIC_NAME)
+    ring = found["perf_event_array"].value("perf_event_array", bool) if "perf_event_array" in found else False
+    interval = 3600.0
+    if "flush_interval" in found:
+        text = found["flush_interval"].value("flush_interval", str)
+        try:
+            interval = duration(text or "0") or interval  # 0 means the default, as in the original
+        except ValueError as problem:
+            found["flush_interval"].wrong(str(problem))
+        if not ring:
+            found["flush_interval"].wrong("flush_interval belongs to a perf_event_array; a map counts on for ever")
+    return Counter(name, help_ or "", labels, part.line, bool(ring), interval)
 
 
 def _histogram(part: Part) -> Histogram | None:

@@ -41,7 +41,8 @@ class Exporter:
         if one.object is not None and not any(reader.loaded is one for reader in self.readers):
             maps = one.object.maps()
             for metric in one.config.metrics:
-                self.readers.append(MetricReader(one, metric, Reader(self.library, maps[metric.name]), self.decoders))
+                reader = one.rings.get(metric.name) or Reader(self.library, maps[metric.name])
+                self.readers.append(MetricReader(one, metric, reader, self.decoders))
 
     def changed(self, one: Loaded) -> None:
         """More of a program is loaded than before: its maps are read, too, from the next scrape on."""

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "bpf_program__section_name": (ct.c_char_p, [ct.c_void_p]),
     "bpf_program__fd": (ct.c_int, [ct.c_void_p]),
     "bpf_program__attach": (ct.c_void_p, [ct.c_void_p]),
+    "bpf_program__attach_perf_event": (ct.c_void_p, [ct.c_void_p, ct.c_int]),
     "bpf_link__destroy": (ct.c_int, [ct.c_void_p]),
     "bpf_link_create": (ct.c_int, [ct.c_int, ct.c_int, ct.c_int, ct.c_void_p]),
     "bpf_map__name": (ct.c_char_p, [ct.c_void_p]),
@@ -49,12 +50,22 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
         ct.c_int,
         [ct.c_int, ct.c_void_p, ct.c_void_p, ct.c_void_p, ct.c_void_p, ct.POINTER(ct.c_uint32), ct.c_void_p],
     ),
+    "bpf_map_update_elem": (ct.c_int, [ct.c_int, ct.c_void_p, ct.c_void_p, ct.c_uint64]),
+    "bpf_map_delete_elem": (ct.c_int, [ct.c_int, ct.c_void_p]),
+    "perf_buffer__new": (
+        ct.c_void_p,
+        [ct.c_int, ct.c_size_t, ct.c_void_p, ct.c_void_p, ct.c_void_p, ct.c_void_p],
+    ),
+    "perf_buffer__epoll_fd": (ct.c_int, [ct.c_void_p]),
+    "perf_buffer__consume": (ct.c_int, [ct.c_void_p]),
+    "perf_buffer__free": (None, [ct.c_void_p]),
     "btf__find_by_name_kind": (ct.c_int, [ct.c_void_p, ct.c_char_p, ct.c_uint32]),
     "btf__type_by_id": (ct.c_void_p, [ct.c_void_p, ct.c_uint32]),
     "btf__name_by_offset": (ct.c_char_p, [ct.c_void_p, ct.c_uint32]),
 }
 _BTF_KIND_DATASEC = 15
 _PROG_TYPE_XDP, _BPF_XDP = 6, 37  # of enum bpf_prog_type, of enum bpf_attach_type
+_PROG_TYPE_PERF_EVENT, _BPF_PERF_EVENT = 7, 41
 _PRINT = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)
 _WORDS_KEPT = 200
 _LONGEST = 4 << 20
@@ -97,6 +108,7 @@ class Library:
         self._print = _PRINT(self._keep)  # kept alive here: libbpf holds the bare pointer
         library.libbpf_set_print(ct.cast(self._print, ct.c_void_p))
         library.libbpf_register_prog_handler(b"xdp/", _PROG_TYPE_XDP, _BPF_XDP, None)  # ebpf_exporter's xdp/DEVICE
+        library.libbpf_register_prog_handler(b"perf_event/", _PROG_TYPE_PERF_EVENT, _BPF_PERF_EVENT, None)
 
     @property
     def version(self) -> str:
@@ -180,6 +192,8 @@ class Object:
         self.library = library
         self.path = path
         self._links: list[int] = []
+        self.closing: list[Callable[[], None]] = []
+        """What has to end before the maps go: called by `close`, last one first."""
         self._descriptors: list[int] = []
         library.words()
         options = _OpenOptions(sz=ct.sizeof(_OpenOptions), btf_custom_path=btf.encode() if btf else None)
@@ -270,6 +284,14 @@ class Object:
             raise LibbpfError(f"{program.name} does not attach", ct.get_errno(), self.library.words())
         self._links.append(link)
 
+    def attach_perf_event(self, program: Program, event: int) -> None:
+        """Attach a program to an open perf event, which belongs to the object from now on."""
+        self.library.words()
+        link = self.library.call.bpf_program__attach_perf_event(program.pointer, event)
+        if not link:
+            raise LibbpfError(f"{program.name} does not attach", ct.get_errno(), self.library.words())
+        self._links.append(link)
+
     def attach_xdp(self, program: Program, index: int, flags: int) -> None:
         """Attach an XDP program to the device of that index, until `close` or the end of the process, however it ends."""
         options = _LinkOptions(sz=ct.sizeof(_LinkOptions), flags=flags)
@@ -280,6 +302,8 @@ class Object:
 
     def close(self) -> None:
         """Detach everything and let go of the object. Twice does no harm."""
+        while self.closing:
+            self.closing.pop()()
         while self._descriptors:
             os.close(self._descriptors.pop())
         while self._links:

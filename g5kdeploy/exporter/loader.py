@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import cgroups
+from . import cgroups, perf_event
 from .bcc_backend import BccError, BccObject
+from .cgroup_map import CgroupIds
 from .config import Config
 from .decoders import Decoders
 from .document import Mistakes
@@ -17,6 +19,7 @@ from .libbpf import LibbpfError, Library, Object, Program
 from .load_settings import LoadSettings
 from .plan import Candidate, Plan, check_maps, encode
 from .reasons import explain_attach, explain_load, may_come
+from .rings import Rings
 from .xdp import XdpError, is_xdp
 from .xdp import attach as attach_xdp
 
@@ -48,6 +51,9 @@ class Loaded:
     modes: tuple[str, ...] = ()
     xdp: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Name of an XDP program → (device, mode) that it is attached to."""
+    rings: dict[str, Rings] = field(default_factory=dict)
+    """Name of a metric → what counts its events, where it is a perf_event_array."""
+    cgroups: CgroupIds | None = None
     seconds: float = 0.0
 
     @property
@@ -59,10 +65,14 @@ class Loaded:
 class Loader:
     """Puts programs into the kernel and takes them out again."""
 
-    def __init__(self, library: Library, decoders: Decoders, btf: str = "") -> None:
+    def __init__(
+        self, library: Library, decoders: Decoders, btf: str = "", prepare: Callable[[], object] = lambda: None
+    ) -> None:
+        """Threads that a program needs call `prepare` first."""
         self.library = library
         self.decoders = decoders
         self.btf = btf
+        self._prepare = prepare
 
     def load(self, plan: Plan) -> Loaded:
         """Never raises for a kernel that does not take the program: the reasons stand in the result."""
@@ -96,6 +106,7 @@ class Loader:
         name = candidate.config.name
         try:
             opened = self._loaded(candidate, settings)
+            rings, followed = self._fed(candidate.config, opened)
         except (LibbpfError, CannotLoad, BccError) as problem:
             loaded.reasons[name] = explain_load(problem) if isinstance(problem, LibbpfError) else str(problem)
             if isinstance(problem, LibbpfError) and may_come(problem):
@@ -117,8 +128,30 @@ class Loader:
             log.warning("%s: %s does not attach: %s", name, program, reason)
         loaded.config, loaded.object, loaded.mode = candidate.config, opened, candidate.mode
         loaded.programs, loaded.attached, loaded.waiting = programs, attached, waiting
+        loaded.rings, loaded.cgroups = rings, followed
         loaded.reasons.update(reasons)
         return True
+
+    def _fed(self, config: Config, opened: Object | BccObject) -> tuple[dict[str, Rings], CgroupIds | None]:
+        """Threads that read a program's rings, and what keeps its cgroup_id_map; they end when the object is closed."""
+        maps = opened.maps()
+        rings: dict[str, Rings] = {}
+        try:
+            for metric in config.counters:
+                if metric.perf_event_array:
+                    ring = Rings(self.library, maps[metric.name], metric, self._prepare)
+                    opened.closing.append(ring.close)
+                    rings[metric.name] = ring
+            if config.cgroup_id_map is None:
+                return rings, None
+            if self.decoders.cgroups.root is None:
+                raise CannotLoad("cgroup v2 is not mounted, whose cgroups cgroup_id_map is about")
+            followed = CgroupIds(self.library, maps[config.cgroup_id_map.name], config.cgroup_id_map)
+            opened.closing.append(self.decoders.cgroups.follow(followed.changed))
+        except (LibbpfError, CannotLoad):
+            opened.close()
+            raise
+        return rings, followed
 
     def _loaded(self, candidate: Candidate, settings: LoadSettings) -> Object | BccObject:
         """In the kernel, but not attached yet; nothing is left behind when that fails."""
@@ -151,6 +184,8 @@ class Loader:
             try:
                 if is_xdp(program) and isinstance(opened, Object):
                     loaded.xdp[program.name] = attach_xdp(opened, program, loaded.plan.settings.xdp)
+                elif program.section.startswith(perf_event.SECTION) and isinstance(opened, Object):
+                    perf_event.attach(opened, program)
                 else:
                     opened.attach(program)
                 attached.add(program.name)
@@ -158,7 +193,7 @@ class Loader:
                 reasons[program.name] = explain_attach(problem, program)
                 if may_come(problem, program):
                     waiting.add(program.name)
-            except XdpError as problem:
+            except (XdpError, perf_event.PerfEventError) as problem:
                 reasons[program.name] = str(problem)
         return attached, reasons
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from .libbpf import LibbpfError, Library, Map
 
 HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, LRU_HASH, LRU_PERCPU_HASH = 1, 2, 5, 6, 9, 10
+PERF_EVENT_ARRAY, CGRP_STORAGE = 4, 32
 KINDS = {
     HASH: "hash",
     ARRAY: "array",

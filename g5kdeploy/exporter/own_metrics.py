@@ -14,6 +14,7 @@ from . import __version__
 from .collector import MetricReader, program_info
 from .libbpf import Library
 from .loader import Loaded
+from .rings import Rings
 
 
 class OwnMetrics:
@@ -117,9 +118,22 @@ class OwnMetrics:
         outside = GaugeMetricFamily(
             "g5k_bpf_events_outside_buckets", "Events of a histogram that lie in none of its buckets", labels=labels
         )
-        for reader in self.readers:
+        lost = CounterMetricFamily(
+            "g5k_bpf_events_lost", "Events that are in no counter, and why", labels=[*labels, "reason"]
+        )
+        for reader in list(self.readers):
             where = [reader.config, reader.metric.name]
             entries.add_metric(where, reader.entries)
             room.add_metric(where, reader.reader.map.max_entries)
             outside.add_metric(where, reader.losses["outside_buckets"])
-        yield from (entries, room, outside)
+            if isinstance(reader.reader, Rings):
+                for reason in ("ring_full", "too_many", "too_short"):
+                    lost.add_metric([*where, reason], reader.reader.losses[reason])
+        for one in self.loaded:
+            if one.cgroups is not None:
+                where = [one.config.name, one.cgroups.map.name]
+                entries.add_metric(where, len(one.cgroups.inside))
+                room.add_metric(where, one.cgroups.map.max_entries)
+                for reason in ("full", "refused"):
+                    lost.add_metric([*where, reason], one.cgroups.losses[reason])
+        yield from (entries, room, outside, lost)

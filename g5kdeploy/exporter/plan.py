@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .bcc_backend import source
-from .config import Config, Counter, Histogram, read_config
+from .config import CgroupIdMap, Config, Counter, Histogram, read_config
 from .document import Mistakes
 from .libbpf import LibbpfError, Library, Map
 from .load_settings import LoadSettings, read_load_settings
-from .maps import ARRAY, KINDS, PERCPU, PERCPU_ARRAY
+from .maps import ARRAY, CGRP_STORAGE, HASH, KINDS, LRU_HASH, PERCPU, PERCPU_ARRAY, PERF_EVENT_ARRAY
 
 FILTER_CONSTANTS = ("filter_cgroup", "filter_cgroup_level", "filter_tgid")
 
@@ -85,6 +85,23 @@ def check_maps(config: Config, maps: dict[str, Map], mistakes: Mistakes) -> None
         elif metric.name:
             there = ", ".join(sorted(maps)) or "none"
             mistakes.add(config.file, metric.line, f"{config.name} has no map {metric.name}; maps there: {there}")
+    if config.cgroup_id_map is not None:
+        _check_cgroup_map(config, config.cgroup_id_map, maps, mistakes)
+
+
+def _check_cgroup_map(config: Config, wanted: CgroupIdMap, maps: dict[str, Map], mistakes: Mistakes) -> None:
+    map_ = maps.get(wanted.name)
+    if map_ is None:
+        there = ", ".join(sorted(maps)) or "none"
+        mistakes.add(config.file, wanted.line, f"{config.name} has no map {wanted.name}; maps there: {there}")
+        return
+    kinds, key = ({CGRP_STORAGE}, 4) if wanted.storage else ({HASH, LRU_HASH}, 8)
+    if map_.kind not in kinds:
+        word = "cgrp_storage" if wanted.storage else "hash"
+        mistakes.add(config.file, wanted.line, f"{wanted.name} is no map of type {word}")
+    elif (map_.key_size, map_.value_size) != (key, 8):
+        text = f"{wanted.name} must have keys of {key} bytes and values of 8, not {map_.key_size} and {map_.value_size}"
+        mistakes.add(config.file, wanted.line, text)
 
 
 def check_object(config: Config, settings: LoadSettings, library: Library, mistakes: Mistakes, btf: str = "") -> None:
@@ -142,6 +159,13 @@ def _check_map(file: Path, metric: Counter | Histogram, map_: Map, mistakes: Mis
     def wrong(text: str) -> None:
         mistakes.add(file, metric.line, f"{metric.name}: {text}")
 
+    if isinstance(metric, Counter) and metric.perf_event_array:
+        if map_.kind != PERF_EVENT_ARRAY:
+            wrong("perf_event_array is true, but the map is none")
+        return
+    if map_.kind == PERF_EVENT_ARRAY:
+        wrong("the map is a perf_event_array, which a counter with `perf_event_array: true` reads")
+        return
     if map_.kind not in KINDS:
         wrong(f"a map of type {map_.kind} cannot be read; these can: {', '.join(KINDS.values())}")
         return

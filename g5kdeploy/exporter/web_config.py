@@ -6,7 +6,6 @@ It is read again when it or a certificate changes, so that a renewed certificate
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 
 from . import tls
 from .document import Mistakes, Part, read
+from .durations import duration
 from .passwords import HASH, Passwords, hasher
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,6 @@ _HEADERS: dict[str, tuple[str, ...]] = {
     "X-XSS-Protection": (),
     "Content-Security-Policy": (),
 }
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 
 
 @dataclass(frozen=True)
@@ -44,16 +42,6 @@ class WebConfig:
     """Seconds between two requests; 0 for no limit."""
     burst: int = 0
     files: tuple[Path, ...] = ()
-
-
-def duration(text: str) -> float:
-    """Seconds of a duration as Go writes it, such as 1m30s or 0. `ValueError` if it is none."""
-    if text == "0":
-        return 0.0
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is no duration such as 500ms, 10s or 1m30s")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def read_web_config(file: Path, mistakes: Mistakes) -> WebConfig:

@@ -64,3 +64,54 @@ def test_where_cgroup_v2_is(tmp_path: Path) -> None:
     assert root(file) == Path("/sys/fs/cgroup/with space")
     file.write_text("30 1 0:26 / / rw - ext4 /dev/vda rw\n")
     assert root(file) is None
+
+
+class Follower:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.there: dict[int, str] = {}
+
+    def __call__(self, path: str, number: int, gone: bool) -> None:
+        if gone:
+            del self.there[number]
+        else:
+            self.there[number] = path
+
+    def names(self, top: Path) -> set[str]:
+        return {str(Path(path).relative_to(top)) for path in list(self.there.values())}
+
+    def wait(self, top: Path, names: set[str]) -> None:
+        end = time.monotonic() + 60
+        while self.names(top) != names and time.monotonic() < end:
+            time.sleep(0.01)
+        assert self.names(top) == names
+
+
+@pytest.mark.parametrize("inotify", [True, False])
+def test_followers_are_told_of_cgroups_that_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inotify: bool
+) -> None:
+    """Also by a kernel that gives no watches: then walks find out."""
+    top = tmp_path / "top"
+    (top / "a").mkdir(parents=True)
+    found = Cgroups(top)
+    if not inotify:
+        monkeypatch.setattr("g5kdeploy.exporter.cgroups._EVERY", 10)
+        found._libc = type("None_", (), {"inotify_init1": staticmethod(lambda _: -1)})()
+    found.watch()
+    one, other = Follower(), Follower()
+    end = found.follow(one)
+    assert one.names(top) == {".", "a"}
+    (top / "a" / "b" / "c").mkdir(parents=True)
+    one.wait(top, {".", "a", "a/b", "a/b/c"})
+    found.follow(other)
+    assert other.names(top) == {".", "a", "a/b", "a/b/c"}
+    (top / "a" / "b" / "c").rmdir()
+    one.wait(top, {".", "a", "a/b"})
+    end()
+    (top / "a" / "b").rmdir()
+    other.wait(top, {".", "a"})
+    assert one.names(top) == {".", "a", "a/b"}
+    if inotify:
+        assert len(found._watched) == len(found._watches) == 2, "watches go with their cgroups"
