@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from g5kdeploy.base import cpio, files
+from g5kdeploy.base import cpio, files, process
+from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab import control
 from g5kdeploy.lab.settings import Places, Settings
-from g5kdeploy.lab.site import home, names, network, ssh, standard, web
-from g5kdeploy.lab.site.images import _link
+from g5kdeploy.lab.site import disk, home, names, network, ssh, standard, web
+from g5kdeploy.lab.site.images import _link, _long_link
 
 
 def test_names_of_nodes() -> None:
@@ -202,3 +203,16 @@ def test_links_in_images_are_read_from_debugfs() -> None:
     said = 'Inode: 13   Type: symlink    Mode:  0777\nFast link dest: "boot/vmlinuz-6.1"\n'
     assert _link(said) == "boot/vmlinuz-6.1"
     assert _link("Type: symlink") is None
+
+
+def test_a_link_too_long_for_its_inode_is_read_from_its_block(tmp_path: Path) -> None:
+    target = f"/nix/store/{'x' * 80}/bzImage"
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "kernel").symlink_to(target)
+    image = tmp_path / "image"
+    deadline = Deadline.after(60, "a filesystem")
+    words = ["mke2fs", "-t", "ext4", "-q", "-F", "-d", tmp_path / "tree", image, "4M"]
+    process.run(words, deadline)
+    where = disk.Partition(image, 0, image.stat().st_size)
+    assert _link(disk.debugfs(where, ["stat /kernel"], deadline)) is None
+    assert _long_link(where, "/kernel", tmp_path / "link", deadline) == target

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from g5kdeploy.lab.site import names
 from g5kdeploy.lab.site.namespace import missing
+from tests.support.images import tar_image
 from tests.support.lab import CACHE, Lab, call
 
 pytestmark = [
@@ -160,6 +162,22 @@ def test_images_that_cannot_boot_are_ko_in_their_step(booted: Booted) -> None:
     panics = _verdict(lab, node, _archive(lab, "panics", Path(built["kernel"])))
     assert (panics["state"], panics["macro"]) == ("KO", "BootNewEnv")
     assert "panic" in panics["error"]
+
+
+def test_an_archive_of_ones_own_is_deployed_by_its_url(booted: Booted) -> None:
+    """Unpacked onto the node's partition, and its own kernel booted with the parameters of its description."""
+    lab, node = booted.lab, booted.deployed
+    public = lab.home / "state" / "lab" / "homes" / "jdoe" / "public"
+    described = tar_image(public / "own.tar.zst")
+    described["image"]["file"] = f"http://{names.PUBLIC}/~jdoe/own.tar.zst"
+    (public / "own.yaml").write_text(yaml.safe_dump({"name": "own", **described}))
+    verdict = _verdict(lab, node, f"http://{names.PUBLIC}/~jdoe/own.yaml")
+    assert verdict["state"] == "OK", f"{verdict}\n{lab.told(node)}"
+    done = lab.ssh(f"root@{node}", "hostname; findmnt -no PARTLABEL,FSTYPE /nix; cat /proc/cmdline")
+    hostname, partition, line = done.stdout.splitlines()
+    assert hostname == node.partition(".")[0], done.stderr
+    assert partition.split()[0] == "KDPL_DEPLOY_disk0" and partition.split()[1] in ("ext3", "ext4")
+    assert described["boot"]["kernel_params"] in line
 
 
 def test_power_is_switched_from_the_frontend(booted: Booted) -> None:

@@ -18,6 +18,8 @@ from g5kdeploy.lab.site.systems import System
 
 REGISTERED = "server:///grid5000/images/"
 DEPLOY_SIZE = 2560 * disk.MIB
+IMAGE = "root.img"
+FILESYSTEMS = ("ext4", "ext3", "ext2")
 _UNPACK = {"gzip": "gzip", "bzip2": "bzip2", "xz": "xz", "zstd": "zstd"}
 
 
@@ -57,22 +59,25 @@ class Images:
         boot = described.get("boot")
         if not isinstance(boot, Mapping) or not boot.get("kernel"):
             raise BadImage("the environment's description names no kernel")
+        filesystem = str(described.get("filesystem", FILESYSTEMS[0]))
+        if filesystem not in FILESYSTEMS:
+            raise BadImage(f"the lab cannot make a filesystem {filesystem}", cause=f"it knows {', '.join(FILESYSTEMS)}")
         self._folder.mkdir(parents=True, exist_ok=True)
         archive = self._folder / "download"
         self._site.download(url, archive, deadline)
         with archive.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()[:32]
-        own = self._folder / digest
-        if not (own / "root.ext4").exists():
-            self._unpack(archive, compression, own, deadline)
+        own = self._folder / f"{digest}-{filesystem}"
+        if not (own / IMAGE).exists():
+            self._unpack(archive, compression, own, filesystem, deadline)
         archive.unlink()
         kernel = self._extract(own, str(boot["kernel"]), deadline)
         initrd = self._extract(own, str(boot["initrd"]), deadline) if boot.get("initrd") else None
         params = f"root=PARTLABEL={disk.DEPLOY} rw console=ttyS0 {boot.get('kernel_params') or ''}".strip()
-        return System(str(described.get("name", digest)), kernel, initrd, params, own / "root.ext4", handover=False)
+        return System(str(described.get("name", digest)), kernel, initrd, params, own / IMAGE, handover=False)
 
-    def _unpack(self, archive: Path, compression: str, own: Path, deadline: Deadline) -> None:
-        """The archive's tree as an ext4 filesystem of the partition's size; kernels are taken from it afterwards."""
+    def _unpack(self, archive: Path, compression: str, own: Path, filesystem: str, deadline: Deadline) -> None:
+        """The archive's tree as a filesystem of the partition's size; kernels are taken from it afterwards."""
         aside = own.with_name(f"{own.name}.new")
         shutil.rmtree(aside, ignore_errors=True)
         tree = aside / "tree"
@@ -94,11 +99,13 @@ class Images:
         if done.returncode != 0:
             shutil.rmtree(aside, ignore_errors=True)
             raise BadImage("the image cannot be unpacked", cause=done.stderr.strip()[-400:])
-        image = aside / "root.ext4"
+        image = aside / IMAGE
         with image.open("wb") as file:
             file.truncate(DEPLOY_SIZE)
         made = run(
-            ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-d", str(tree), str(image)], deadline, check=False
+            ["mke2fs", "-t", filesystem, "-q", "-F", "-b", "4096", "-m", "0", "-d", str(tree), str(image)],
+            deadline,
+            check=False,
         )
         if made.returncode != 0:
             raise BadImage("the image does not fit onto the partition", cause=made.stderr.strip()[-400:])
@@ -111,13 +118,11 @@ class Images:
         target = own / hashlib.sha256(path.encode()).hexdigest()[:16]
         if target.exists():
             return target
-        where = disk.Partition(own / "root.ext4", 0, DEPLOY_SIZE)
+        where = disk.Partition(own / IMAGE, 0, DEPLOY_SIZE)
         for _ in range(10):
             said = disk.debugfs(where, [f"stat {path}"], deadline)
             if "Type: symlink" in said:
-                link = _link(said)
-                if link is None:
-                    raise BadImage(f"the link {path} in the image cannot be read")
+                link = _link(said) or _long_link(where, path, own / "link", deadline)
                 path = link if link.startswith("/") else str(Path(path).parent / link)
                 continue
             if "Type: regular" not in said:
@@ -129,8 +134,16 @@ class Images:
         raise BadImage(f"the link {path} in the image leads nowhere")
 
 
+def _long_link(where: disk.Partition, path: str, scratch: Path, deadline: Deadline) -> str:
+    """The target of a link that is too long for its inode: it stands in a block of its own, as a file's content does."""
+    disk.debugfs(where, [f"dump {path} {scratch}"], deadline)
+    target = scratch.read_text(errors="replace")
+    scratch.unlink()
+    return target
+
+
 def _link(said: str) -> str | None:
-    """The target of a link, as debugfs's `stat` tells it."""
+    """The target of a link, as debugfs's `stat` tells it; None when it is too long to stand there."""
     for line in said.splitlines():
         if line.startswith("Fast link dest:"):
             return line.partition('"')[2].rpartition('"')[0]
