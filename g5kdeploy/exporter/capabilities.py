@@ -13,8 +13,10 @@ import platform
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .config import Config
+if TYPE_CHECKING:  # the kernel's probe needs no YAML
+    from .config import Config
 
 log = logging.getLogger(__name__)
 

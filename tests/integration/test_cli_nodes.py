@@ -20,6 +20,8 @@ from g5kdeploy.cli import checks, status
 from g5kdeploy.cli.main import main
 from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.experiment import load
+from g5kdeploy.exporter import kernel_probe
+from g5kdeploy.node import kernel
 from g5kdeploy.runs import Run, runs_folder
 from tests.support.scripted_site import PASSWORD, USER, ScriptedSite, served
 from tests.support.sshd import DEFAULT_PATH, SSHD, SshServer, make_key, write_ssh_config
@@ -184,6 +186,33 @@ def test_doctor_looks_at_a_testbed_that_is_named(
     found = {item["name"]: item for item in json.loads(capsys.readouterr().out)["items"]}
     assert found["credentials"]["mend"].startswith("chmod 600")
     assert "API" not in found
+
+
+def test_doctor_tries_what_a_nodes_kernel_can_do(
+    lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    built = tmp_path / "bpf" / "build"
+    make = ["make", "--silent", "-C", str(ROOT / "bpf"), f"BUILD={built}", f"{built}/statx.bpf.o"]
+    subprocess.run(make, check=True, timeout=300)
+    (built / "broken.bpf.o").write_bytes(b"no object")
+    monkeypatch.setattr(kernel, "data", lambda name: tmp_path / name)
+    words = ["doctor", "--node", "vm-1", "-l", lab.user, *where(lab), "-o", "json"]
+    code = main(words)
+    out, err = capsys.readouterr()
+    found = {item["name"]: item for item in json.loads(out)["items"]}
+    assert found["kernel"]["found"].startswith(os.uname().release)
+    here = {one["name"]: one for one in kernel_probe.kinds()}
+    assert here.keys() < found.keys()
+    if os.geteuid() == 0:
+        assert all((found[name]["state"] == "ok") == one["works"] for name, one in here.items()), (here, found)
+        assert all(found[name]["found"] == (one["why"] or "works") for name, one in here.items()), (here, found)
+    missing = [item for item in found.values() if item["state"] == "missing"]
+    assert code == (ExitCode.FAILED if missing else ExitCode.DONE), err
+    if found["libbpf"]["state"] == "ok":
+        assert found["program statx"]["found"]
+        assert "no BPF object" in found["program broken"]["found"]
+    assert main(["doctor", "--node", "all", *where(lab)]) == ExitCode.USAGE
+    assert "2 nodes" in capsys.readouterr().err
 
 
 def test_cp_to_all_nodes_and_back_into_a_folder_each(

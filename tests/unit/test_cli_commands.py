@@ -11,9 +11,10 @@ import pytest
 
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.cli import checks, nodes
-from g5kdeploy.cli.exec import as_item, outcome, show, split
+from g5kdeploy.cli.exec import as_item, show
 from g5kdeploy.cli.init import FILES, name_from
 from g5kdeploy.cli.main import main
+from g5kdeploy.cli.nodes import outcome, split
 from g5kdeploy.events.failure import ExitCode, InvalidUse, NotAllowed
 from g5kdeploy.experiment import load
 from g5kdeploy.node import Result
