@@ -13,6 +13,7 @@ from g5kdeploy.testbed.request import Request, RoleNodes
 from g5kdeploy.testbed.reservations import Reservation
 from g5kdeploy.testbed.walltime import Extension
 from g5kdeploy.workflow import starting
+from g5kdeploy.workflow.login import Login
 from g5kdeploy.workflow.session import Session
 
 ASK_SECONDS = 600.0
@@ -42,13 +43,17 @@ def reserve(session: Session, wait: float | None = None, at: str = "", policy: s
     """Submit the job, or find it again, and wait at most `wait` seconds until it runs (default: a day after its start).
 
     `at` is a word or moment as `planning.window` takes it, `policy` one of `starting.POLICIES`; "" for neither.
+    Nothing is submitted where the site's frontend cannot be logged into.
     """
     asked = request(session)
     deadline = Deadline.after(ASK_SECONDS, "the reservation", session.clock)
     latest = None
-    if (at or policy) and not session.records.unreleased(run=session.run.id):
+    login = None if session.records.unreleased(run=session.run.id) else Login(session.frontend, deadline)
+    if (at or policy) and login:
         asked, latest = starting.placed(session, asked, at, policy, deadline)
     inventory.check_exists(session.api, asked, deadline)
+    if login:
+        login.check()
     asked, reservation = starting.submitted(session, asked, latest, deadline)
     return _started(session, reservation, wait, asked.at)
 

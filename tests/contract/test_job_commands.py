@@ -20,6 +20,9 @@ from g5kdeploy.testbed import credentials, waiting
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.records import Records
 from tests.contract.scripted import Lab
+from tests.support.sshd import SSHD, SshServer, frontend
+
+pytestmark = pytest.mark.skipif(SSHD is None, reason="needs sshd")
 
 VM = "vm-{}.lab.grid5000.fr"
 
@@ -31,6 +34,7 @@ class Desk:
     lab: Lab
     file: Path
     capsys: pytest.CaptureFixture[str]
+    frontend: SshServer
 
     def write(self, **more: Any) -> None:
         told = {
@@ -72,11 +76,12 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setattr(waiting, "_FIRST", (0.1,) * 20)
     lab = Lab(tmp_path / "lab", now=time.time(), pace=100)
     lab.up()
-    lab.write_home(folders.state() / "lab" / "home", "jdoe", "secret")
-    made = Desk(lab, tmp_path / "experiment.yaml", capsys)
-    made.write()
+    home = folders.state() / "lab" / "home"
+    lab.write_home(home, "jdoe", "secret")
     try:
-        with lab.running(pace=1):
+        with frontend(home, tmp_path / "frontend") as sshd, lab.running(pace=1):
+            made = Desk(lab, tmp_path / "experiment.yaml", capsys, sshd)
+            made.write()
             yield made
     finally:
         lab.close()
@@ -168,3 +173,24 @@ def test_gc_closes_records_and_lists_what_no_record_knows(desk: Desk) -> None:
 def test_commands_on_jobs_need_a_testbed(desk: Desk) -> None:
     for words in (["gc"], ["attach", "1", str(desk.file)], ["extend", "1h", str(desk.file)]):
         assert main(words) == ExitCode.USAGE
+
+
+def test_nothing_is_reserved_where_the_nodes_could_not_be_reached(desk: Desk) -> None:
+    authorized = desk.frontend.folder / "authorized_keys"
+    known = authorized.read_text()
+    authorized.write_text("")
+    _, said = desk.on_run("reserve", code=ExitCode.NOT_ALLOWED)
+    assert "nothing was reserved" in said and "takes none of the keys: tried" in said
+    assert (desk.live(), Records("lab").unreleased()) == ([], [])
+    authorized.write_text(known)
+    desk.frontend.refuse()
+    _, said = desk.on_run("reserve", code=ExitCode.FAILED)
+    assert "nothing was reserved" in said and "refused the connection" in said
+    assert (desk.live(), Records("lab").unreleased()) == ([], [])
+    desk.frontend.listen()
+    before = desk.frontend.connections
+    desk.on_run("reserve")
+    assert desk.frontend.connections == before + 1
+    assert len(desk.live()) == 1
+    desk.frontend.refuse()
+    desk.on_run("reserve")  # the job is there already: nothing to check

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
@@ -146,3 +147,19 @@ def write_ssh_config(home: Path, *blocks: str) -> None:
     """The SSH configuration of a home, out of whole `Host` blocks."""
     (home / ".ssh").mkdir(parents=True, exist_ok=True, mode=0o700)
     (home / ".ssh" / "config").write_text("\n".join(blocks) + "\n")
+
+
+@contextlib.contextmanager
+def frontend(home: Path, folder: Path, name: str = "flab.lab.grid5000.fr") -> Iterator[SshServer]:
+    """A site's frontend with nothing but SSH, which the owner of that home may enter."""
+    key = make_key(home / ".ssh" / "id_ed25519")
+    server = SshServer(folder, key.with_suffix(".pub").read_text())
+    write_ssh_config(
+        home,
+        f"Host {name}\n HostName 127.0.0.1\n Port {server.port}\n User {server.user}\n IdentityFile {key}\n"
+        " IdentitiesOnly yes",
+    )
+    try:
+        yield server
+    finally:
+        server.close()
