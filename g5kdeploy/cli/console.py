@@ -32,7 +32,8 @@ SECONDS = 120.0  # for a console that is read and not typed at
 def command(screen: Screen, node: str, experiment: Path, run_id: str | None, testbed: str | None) -> ExitCode:
     """What comes from a console is cleaned before it is printed, unless it is a session on a terminal."""
     from g5kdeploy.cli.logs import collected, one
-    from g5kdeploy.cli.nodes import choose, site_of
+    from g5kdeploy.cli.nodes import choose
+    from g5kdeploy.testbed.request import site_of
 
     chosen = choose([node], experiment, run_id, testbed)
     name = one(chosen, node)

@@ -107,11 +107,6 @@ def _of_testbed(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def site_of(node: str) -> str:
-    """The site in a node's full name: the label after the node's own."""
-    return node.split(".")[1]
-
-
 def split(nodes: str) -> list[str]:
     """Words parted by commas, those inside brackets left alone: `a,vm-[1,3]` is two."""
     words, depth, word = [], 0, ""

@@ -63,6 +63,19 @@ site_option = click.option("--site", default=None, help="The site to reserve on.
 walltime_option = click.option("--walltime", default=None, metavar="TIME", help="How long: 1:30:00, 90m or 2h.")
 """Parameter `walltime: str | None`."""
 
+sites_option = click.option(
+    "--sites",
+    default=None,
+    metavar="NAMES",
+    help="Sites to choose from, with commas, or all [default: the experiment's].",
+)
+"""Parameter `sites: str | None`, for `sites_named`."""
+
+exclude_option = click.option(
+    "--exclude-nodes", default=None, metavar="NODES", help="Nodes not to take: names or folded sets, with commas."
+)
+"""Parameter `exclude_nodes: str | None`, for `without`."""
+
 queue_option = click.option("--queue", default=None, help="The queue to submit to.")
 """Parameter `queue: str | None`."""
 

@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from g5kdeploy.cli import settings, times
+from g5kdeploy.cli.choice import named, without
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import (
+    exclude_option,
     experiment_argument,
     output_option,
     progress_option,
@@ -18,6 +20,7 @@ from g5kdeploy.cli.options import (
     run_option,
     runs_option,
     site_option,
+    sites_option,
     testbed_option,
     walltime_option,
 )
@@ -43,7 +46,7 @@ def _phase(name: str, text: str, example: str, *options: Any, new: bool = False)
 
         form = settings.get("output", output)
         flags = {key: more[key] for key in ("site", "walltime", "queue", "project") if key in more}
-        told = settings.experiment_of(experiment, testbed=testbed, **flags)
+        told = without(settings.experiment_of(experiment, testbed=testbed, **flags), more.get("exclude_nodes"))
         with (
             screen.renderer(progress) as view,
             chain.open_run(told, screen.emitter(view), run_id, _runs(runs), new=new) as session,
@@ -75,7 +78,8 @@ def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
     if name == "reserve":
         wait = None if more.get("wait") is None else float(times.seconds(more["wait"], "--wait"))
         at, policy = more.get("at") or "", more.get("policy") or ""
-        return chain.do(session, name, work=lambda session: reserving.reserve(session, wait, at, policy))
+        sites = named(more.get("sites"))
+        return chain.do(session, name, work=lambda session: reserving.reserve(session, wait, at, policy, sites))
     if name == "vmtest" and more.get("again"):
         return chain.do(session, name, again=True, work=lambda session: checking.vmtest(session, reuse=False))
     return chain.do(session, name, again=bool(more.get("again")))
@@ -128,6 +132,8 @@ reserve = _phase(
     _wait,
     _policy,
     _at,
+    exclude_option,
+    sites_option,
     project_option,
     queue_option,
     walltime_option,

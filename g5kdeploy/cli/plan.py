@@ -9,16 +9,19 @@ import click
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.cli import settings
+from g5kdeploy.cli.choice import named, without
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import (
+    exclude_option,
     experiment_argument,
     output_option,
     queue_option,
     site_option,
+    sites_option,
     testbed_option,
     walltime_option,
 )
-from g5kdeploy.events.failure import ExitCode, InvalidUse
+from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.output.documents import listing
 from g5kdeploy.output.screen import Screen
 
@@ -37,7 +40,8 @@ COLUMNS = ("name", "nodes", "start", "policy", "notes")
     "g5kdeploy plan composition/statx/experiment.yaml --testbed lab -o json",
 )
 @experiment_argument
-@click.option("--sites", default=None, metavar="NAMES", help="Sites, with commas, or all [default: the experiment's].")
+@sites_option
+@exclude_option
 @click.option(
     "--at",
     default="earliest",
@@ -51,37 +55,41 @@ COLUMNS = ("name", "nodes", "start", "policy", "notes")
 @testbed_option
 @output_option
 def command(
-    screen: Screen, experiment: Path, sites: str | None, at: str, testbed: str | None, output: str | None, **flags: Any
+    screen: Screen,
+    experiment: Path,
+    sites: str | None,
+    exclude_nodes: str | None,
+    at: str,
+    testbed: str | None,
+    output: str | None,
+    **flags: Any,
 ) -> ExitCode:
     """The options, best first."""
+    from g5kdeploy.runs import runs_folder, unreleased
     from g5kdeploy.testbed import places, planning
     from g5kdeploy.workflow import chain, starting
 
     form = settings.get("output", output)
-    told = settings.experiment_of(experiment, testbed=testbed, **flags)
+    told = without(settings.experiment_of(experiment, testbed=testbed, **flags), exclude_nodes)
     chosen = chain.testbed_of(told)
-    wanted = _sites(sites, told.site or (places.LAB if chosen.name == places.LAB else ""))
+    default = told.site or (places.LAB if chosen.name == places.LAB else "")
+    homes = named(sites)
+    if homes is None:
+        homes = [default] if default else []
+    runs = settings.get("runs")
+    begun = unreleased(runs_folder(told.file, Path(runs) if runs else None), told.file)
+    platform = starting.platform(begun[0].manifest_file) if begun else planning.PLATFORM
     with places.connect(chosen) as api:
         window = planning.window(at, told.walltime, api.clock.wall())
         deadline = Deadline.after(SECONDS, "the plan", api.clock)
-        land = planning.look(api, wanted, deadline, starting.pinned(told))
-    found = planning.plan(land, starting.wish(told), window)
+        land = planning.look(api, starting.sites_of(told, homes), deadline, starting.pinned(told))
+    found = planning.plan_sites(land, starting.wish(told, platform), window, homes or [*land.nodes])
     for site, trouble in land.troubles.items():
         screen.warn(f"{site} does not answer: {trouble}")
     if not found.options:
         raise starting.nothing(found, at)
     screen.answer(document(found, chosen.name, at), form, COLUMNS)
     return ExitCode.DONE
-
-
-def _sites(text: str | None, default: str) -> list[str]:
-    """The sites that are meant; none named: all."""
-    if text is None:
-        return [default] if default else []
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise InvalidUse("--sites names no site", hint="--sites rennes,nancy or --sites all")
-    return [] if names == ["all"] else names
 
 
 def document(found: Plan, testbed: str, at: str) -> dict[str, Any]:

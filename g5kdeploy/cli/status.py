@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -86,7 +85,7 @@ def _mine(screen: Screen, named: str | None, form: str) -> ExitCode:
         screen.warn(f"no answer from {words}")
     if not items:
         screen.say("nothing is reserved, and nothing is on record")
-    columns = ("name", "testbed", "site", "job", "state", "ends", "nodes")
+    columns = ("name", "testbed", "site", "job", "state", "starts", "ends", "nodes", "vlans")
     if items or form not in ("table", "wide", "name"):
         screen.answer(listing("Jobs", items, unanswered=unasked), form, columns)
     return ExitCode.PARTLY if unasked else ExitCode.DONE
@@ -108,8 +107,12 @@ def _asked(testbed: str, one: Mine) -> dict[str, Any]:
         "site": one.site,
         "job": job.id if job else record.job if record else None,
         "state": one.words,
+        "starts": _moment(job.started_at or job.scheduled_at) if job else "",
         "ends": _moment(job.ends_at) if job else "",
         "nodes": list(job.nodes) if job else [],
+        "vlans": list(job.vlans) if job else [],
+        "subnets": list(job.subnets) if job else [],
+        "disks": list(job.disks) if job else [],
         "run": record.run if record else "",
         "experiment": record.experiment if record else "",
     }
@@ -122,12 +125,18 @@ def _recorded(record: Record) -> dict[str, Any]:
         "site": record.site,
         "job": record.job,
         "state": f"on record ({record.state.value}), not asked",
+        "starts": "",
         "ends": "",
         "nodes": [],
+        "vlans": list(record.vlans),
+        "subnets": list(record.subnets),
+        "disks": list(record.disks),
         "run": record.run,
         "experiment": record.experiment,
     }
 
 
 def _moment(at: float | None) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else ""
+    from g5kdeploy.testbed.request import told
+
+    return told(at) if at else ""

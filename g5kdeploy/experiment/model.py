@@ -17,6 +17,8 @@ Seconds = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": duration.PATTERN}]}),
 ]
 Words = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
+SITE = r"^[a-z][a-z0-9-]*$"
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
 Folder = Annotated[Path, Field(strict=False)]
 Text = Annotated[str, Field(min_length=1)]
@@ -26,6 +28,42 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
+class Needs(_Part):
+    """What the nodes of a role must have at least, as reference data and OAR's properties tell it."""
+
+    cores: Annotated[int, Field(ge=1)] | None = None
+    """Cores of a node."""
+    memory: Annotated[float, Field(gt=0, strict=False)] | None = None
+    """GiB of memory."""
+    gpus: Annotated[int, Field(ge=1)] | None = None
+    """GPUs of a node."""
+    gpu_model: Word | None = None
+    """A part of the GPU's model: A100."""
+    disk: Literal["SSD", "HDD", "NVME"] | None = None
+    """The kind of the first disk."""
+    network_rate: Annotated[float, Field(gt=0, strict=False)] | None = None
+    """Gbit/s of the fastest Ethernet card."""
+    architecture: Literal["x86_64", "aarch64", "ppc64le"] | None = None
+    """The processor's architecture."""
+    wattmeter: bool | None = None
+    """Whether the power of each node is measured by a wattmeter."""
+
+    def condition(self) -> str:
+        """The same as a condition on OAR properties; "" when nothing is needed."""
+        yes = {True: "wattmeter <> 'NO'", False: "wattmeter = 'NO'", None: ""}
+        found = (
+            f"core_count >= {self.cores}" if self.cores else "",
+            f"memnode >= {round(self.memory * 1024)}" if self.memory else "",
+            f"gpu_count >= {self.gpus}" if self.gpus else "",
+            f"gpu_model LIKE '%{self.gpu_model}%'" if self.gpu_model else "",
+            f"disktype LIKE '%{self.disk}%'" if self.disk else "",
+            f"eth_rate >= {self.network_rate:g}" if self.network_rate else "",
+            f"cpuarch = '{self.architecture}'" if self.architecture else "",
+            yes[self.wattmeter],
+        )
+        return " AND ".join(filter(None, found))
+
+
 class Role(_Part):
     """How many nodes play a role of the composition, and which nodes will do."""
 
@@ -33,10 +71,32 @@ class Role(_Part):
     """How many nodes."""
     cluster: str = ""
     """Only nodes of this cluster."""
+    site: Annotated[str, Field(pattern=SITE)] = ""
+    """On this site; default: the experiment's."""
+    names: Words = ()
+    """Only these nodes, by name: vm-1."""
+    needs: Needs = Needs()
     properties: str = ""
     """Only nodes with these OAR properties, as `oarsub -p` takes them."""
+    disks: bool = False
+    """Reserve the nodes' further disks with them."""
     min: Annotated[int, Field(ge=1)] | None = None
-    """Go on, with exit code 5, when at least this many of them work; default: all of them."""
+    """Go on, with exit code 5, when at least this many of them were got and work; default: all of them."""
+
+    @property
+    def conditions(self) -> str:
+        """What its nodes must meet, as a condition on OAR properties; "" for nothing."""
+        both = [f"({one})" for one in (self.needs.condition(), self.properties) if one]
+        return " AND ".join(both) if len(both) > 1 else "".join(both)[1:-1]
+
+
+class Subnets(_Part):
+    """IPv4 addresses for virtual machines and containers."""
+
+    prefix: Annotated[int, Field(ge=16, le=22)] = 22
+    """The size of each: 22 has 1022 addresses, 16 has 65534."""
+    count: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many."""
 
 
 class Cache(_Part):
@@ -101,7 +161,7 @@ class Experiment(_Part):
     """The folder with roles.nix or composition.nix, relative to this file."""
     testbed: Literal["lab", "grid5000"] | None = None
     """Where it runs, unless --testbed says otherwise. Never guessed."""
-    site: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")] | None = None
+    site: Annotated[str, Field(pattern=SITE)] | None = None
     """The site to reserve on; default for the lab: lab."""
     roles: Annotated[dict[Name, Role], Field(min_length=1)]
     """The roles of the composition and their nodes."""
@@ -111,6 +171,12 @@ class Experiment(_Part):
     """The queue to submit to."""
     job_types: Words = ("deploy",)
     """OAR job types."""
+    exclude_nodes: Words = ()
+    """Nodes that are not taken, by name."""
+    vlan: Literal["local", "routed", "global"] | None = None
+    """A KaVLAN that is reserved with the nodes."""
+    subnets: Subnets | None = None
+    """Subnets that are reserved with the nodes; default: none."""
     project: str = ""
     """The project that the reservation is accounted to."""
     flavour: Literal["local-store", "g5k-ramdisk"] = "local-store"

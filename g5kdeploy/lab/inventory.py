@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -35,16 +36,10 @@ def resources(reference: Reference, site: str, network: SiteNetwork) -> list[Res
     for vlan in (*range(1, 10), network.own_global):
         kind = "kavlan-local" if vlan <= 3 else "kavlan" if vlan < 10 else "kavlan-global"
         found.append(Resource(next(numbers), kind, "", {"vlan": str(vlan)}))
-    for subnet in network.subnet_list():
-        base, _, length = subnet.partition("/")
-        found.append(
-            Resource(
-                next(numbers),
-                "subnet",
-                "",
-                {f"slash_{length}": 1, "subnet_address": base, "subnet_prefix": int(length)},
-            )
-        )
+    for subnet in map(ipaddress.ip_network, network.subnet_list()):
+        blocks = {f"slash_{length}": str(subnet.supernet(new_prefix=length)) for length in range(19, 23)}
+        place = {"subnet_address": str(subnet.network_address), "subnet_prefix": subnet.prefixlen}
+        found.append(Resource(next(numbers), "subnet", "", {**blocks, **place}))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from g5kdeploy.testbed.planning.landscape import SECURITY, USABLE, span
 from g5kdeploy.testbed.planning.wish import Wish, objection
 from g5kdeploy.testbed.problems import NotThere
 from g5kdeploy.testbed.records import Record, Records
-from g5kdeploy.testbed.request import Request, RoleNodes, cluster_of, full_name
+from g5kdeploy.testbed.request import Request, RoleNodes, cluster_of
 from g5kdeploy.testbed.roles import fitting, match
 
 __all__ = ["Mine", "SiteStatus", "check_exists", "earliest", "hardware", "mine", "status"]
@@ -27,16 +28,17 @@ _LIVE = "waiting,hold,toLaunch,toAckReservation,launching,running,suspended,resu
 
 def _suitable(request: Request, documents: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """The nodes that the request's queue, types and walltime admit, whatever the role."""
-    excluded = {full_name(node, request.site) for node in request.exclude}
-
-    wish = Wish(request.roles, request.walltime, request.queue, request.types, platform="")
-    return {
-        name: document for name, document in documents.items() if name not in excluded and not objection(wish, document)
-    }
+    wish = _wish(request)
+    return {name: document for name, document in documents.items() if not objection(wish, document)}
 
 
-def _candidates(api: Api, request: Request, deadline: Deadline) -> tuple[list[str], dict[str, Mapping[str, Any]]]:
-    """The clusters that matter for a request, and their nodes that may serve."""
+def _wish(request: Request) -> Wish:
+    exclude = frozenset(node.split(".")[0] for node in request.exclude)
+    return Wish(request.roles, request.walltime, request.queue, request.types, request.platform, exclude)
+
+
+def _candidates(api: Api, request: Request, deadline: Deadline) -> Mapping[str, Mapping[str, Any]]:
+    """The nodes of the clusters that matter for a request, whether they may serve or not."""
     named = {role.cluster for role in request.roles} | {
         cluster_of(node) for role in request.roles for node in role.nodes if not role.cluster
     }
@@ -52,7 +54,7 @@ def _candidates(api: Api, request: Request, deadline: Deadline) -> tuple[list[st
                 f"the site {request.site} has no cluster {role.cluster}", hint=f"it has {', '.join(existing)}"
             )
     wanted = existing if anything else [name for name in existing if name in named]
-    return wanted, _suitable(request, of_clusters(api, request.site, wanted, deadline))
+    return of_clusters(api, request.site, wanted, deadline)
 
 
 def _filled(
@@ -63,7 +65,8 @@ def _filled(
 
 def check_exists(api: Api, request: Request, deadline: Deadline) -> None:
     """`NoResources`, with the numbers, when the site has not got that many nodes of that kind; nothing is sent."""
-    _, documents = _candidates(api, request, deadline)
+    everything = _candidates(api, request, deadline)
+    documents = _suitable(request, everything)
     nodes = sorted(documents, key=natural)
     found = _filled(request.roles, nodes, documents, request.site)
     if all(len(found[role.role]) >= role.count for role in request.roles):
@@ -77,9 +80,11 @@ def check_exists(api: Api, request: Request, deadline: Deadline) -> None:
     for node in nodes:
         by_cluster[cluster_of(node)] = by_cluster.get(cluster_of(node), 0) + 1
     listed = ", ".join(f"{name}: {count}" for name, count in by_cluster.items())
+    against = Counter(why for document in everything.values() if (why := objection(_wish(request), document)))
+    others = "".join(f"; {count} {why}" for why, count in against.most_common())
     raise NoResources(
         f"the site {request.site} has {len(nodes)} nodes for this reservation, and {request.count} are asked for",
-        cause=f"{'; '.join(short)} (nodes that its queue, job types and walltime admit: {listed or 'none'})",
+        cause=f"{'; '.join(short)} (nodes that its queue, job types and walltime admit: {listed or 'none'}{others})",
         hint="ask for fewer nodes, another cluster or another site",
     )
 
@@ -90,7 +95,7 @@ def earliest(api: Api, request: Request, deadline: Deadline) -> float | None:
     Nodes that are switched off to save energy count as usable, absent and suspected ones do not. Jobs that wait count
     when the site predicts their start.
     """
-    _, documents = _candidates(api, request, deadline)
+    documents = _suitable(request, _candidates(api, request, deadline))
     answer = api.get(f"/sites/{request.site}/status", deadline, disks="no", vlans="no", subnets="no")
     now = deadline.clock.wall()
     start = max(now, request.at or now)

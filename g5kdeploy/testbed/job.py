@@ -65,6 +65,7 @@ class Job:
     nodes: tuple[str, ...]
     vlans: tuple[str, ...]
     subnets: tuple[str, ...]
+    disks: tuple[str, ...]
     events: tuple[JobEvent, ...]
 
     @classmethod
@@ -92,8 +93,9 @@ class Job:
                 stopped_at=document.get("stopped_at") or None,
                 message=clean(str(document.get("message", ""))),
                 nodes=() if predicted else tuple(sorted(set(document.get("assigned_nodes") or ()), key=natural)),
-                vlans=tuple(by_type.get("vlans") or ()),
-                subnets=tuple(by_type.get("subnets") or ()),
+                vlans=() if predicted else tuple(str(vlan) for vlan in by_type.get("vlans") or ()),
+                subnets=() if predicted else tuple(by_type.get("subnets") or ()),
+                disks=() if predicted else tuple(sorted(by_type.get("disks") or ())),
                 events=tuple(
                     JobEvent(str(e.get("type")), clean(str(e.get("description", ""))), int(e.get("created_at") or 0))
                     for e in document.get("events") or ()

@@ -45,6 +45,7 @@ def of_node(name: str, document: Mapping[str, Any]) -> dict[str, str | int]:
         "memcore": memory // cores if cores else 0,
         "eth_count": len(networks),
         "eth_rate": max((int(card.get("rate") or 0) // _GBPS for card in networks), default=0),
+        "disk_reservation_count": sum(bool(disk.get("reservation")) for disk in disks),
         "disktype": "/".join(filter(None, (disks[0].get("interface"), disks[0].get("storage")))) if disks else "",
         "gpu_count": len(gpus),
         "gpu_model": str(gpus[0].get("model", "")) if gpus else "",

@@ -14,6 +14,7 @@ from typing import Any
 from g5kdeploy.base import files, folders
 from g5kdeploy.base.clock import SYSTEM, Clock
 from g5kdeploy.base.problem import Problem
+from g5kdeploy.testbed.job import Job
 from g5kdeploy.testbed.request import Request, RoleNodes
 
 VERSION = 1
@@ -33,7 +34,8 @@ class RecordState(StrEnum):
 class Record:
     """One reservation as the disk remembers it; `name` is the job's unique name and the file's. Unix times.
 
-    `foreign`: the job was made elsewhere and carries another name.
+    `vlans`, `subnets` and `disks` are what the job got beside nodes. `foreign`: the job was made elsewhere and carries
+    another name.
     """
 
     name: str
@@ -46,6 +48,9 @@ class Record:
     run: str = ""
     experiment: str = ""
     roles: tuple[RoleNodes, ...] = ()
+    vlans: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+    disks: tuple[str, ...] = ()
     foreign: bool = False
     released_at: float | None = None
     outcome: str = ""
@@ -110,8 +115,18 @@ class Records:
         files.write_json(self._path(record.name), asdict(record), mode=0o600)
         return record
 
-    def known(self, record: Record, job: int) -> Record:
-        return self.save(replace(record, state=RecordState.KNOWN, job=job))
+    def known(self, record: Record, job: Job) -> Record:
+        """It has a job; what the job holds beside nodes is kept with it."""
+        return self.save(
+            replace(
+                record,
+                state=RecordState.KNOWN,
+                job=job.id,
+                vlans=job.vlans,
+                subnets=job.subnets,
+                disks=job.disks,
+            )
+        )
 
     def released(self, record: Record, outcome: str) -> Record:
         return self.save(replace(record, state=RecordState.RELEASED, released_at=self.clock.wall(), outcome=outcome))
@@ -145,7 +160,8 @@ def _read(path: Path) -> Record:
         known = {field.name for field in fields(Record)}
         value = {key: item for key, item in value.items() if key in known}
         roles = tuple(RoleNodes(**{**role, "nodes": tuple(role["nodes"])}) for role in value["roles"])
-        return Record(**{**value, "state": RecordState(value["state"]), "roles": roles})
+        got = {name: tuple(value.get(name, ())) for name in ("vlans", "subnets", "disks")}
+        return Record(**{**value, **got, "state": RecordState(value["state"]), "roles": roles})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Problem(
             f"{path} is not a reservation record",

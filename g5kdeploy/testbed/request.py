@@ -5,32 +5,61 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from g5kdeploy.events.failure import Failure, InvalidUse
 
+VLANS = {"local": "kavlan-local", "routed": "kavlan", "global": "kavlan-global"}
+"""The kinds of KaVLAN, and OAR's types of resources for them."""
 ORIGIN = "origin=g5kdeploy"
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_HAS_DISKS = "disk_reservation_count > 0"
 _DOMAIN = "grid5000.fr"
 
 
 @dataclass(frozen=True)
 class RoleNodes:
-    """How many nodes a role needs, and which will do: of one cluster, by name, or by OAR properties (SQL)."""
+    """How many nodes a role needs, and which will do: of one cluster, by name, or by OAR properties (SQL).
+
+    `site`: where, if not just anywhere; `least` are enough to go on with (0: all of them); with `disks` the nodes'
+    further disks are reserved as well.
+    """
 
     role: str
     count: int
     cluster: str = ""
     properties: str = ""
     nodes: tuple[str, ...] = ()
+    site: str = ""
+    least: int = 0
+    disks: bool = False
+
+    @property
+    def needed(self) -> int:
+        """How many it cannot do without."""
+        return self.least or self.count
+
+    @property
+    def condition(self) -> str:
+        """What its nodes must meet, as SQL on OAR's properties; "" for nothing."""
+        if self.disks and self.properties:
+            return f"({self.properties}) AND {_HAS_DISKS}"
+        return _HAS_DISKS if self.disks else self.properties
+
+    @property
+    def kind(self) -> tuple[str, str, tuple[str, ...], bool]:
+        """Roles of one kind take the same nodes."""
+        return self.cluster, self.properties, self.nodes, self.disks
 
 
 @dataclass(frozen=True)
 class Request:
     """One reservation on one site. `walltime` in seconds, `at` in unix time (None: as soon as possible).
 
+    `vlan` is a kind of KaVLAN ("": none), `subnets` a prefix length and how many; `platform` is what the nodes must be
+    able to run, as reference data names it ("": anything).
     `run` and `experiment` say what it is for: a second `reserve` with the same run finds the job again.
     """
 
@@ -43,6 +72,9 @@ class Request:
     project: str = ""
     at: float | None = None
     exclude: tuple[str, ...] = ()
+    vlan: str = ""
+    subnets: tuple[int, int] | None = None
+    platform: str = ""
     command: str = "sleep infinity"
     label: str = "experiment"
     run: str = ""
@@ -52,6 +84,20 @@ class Request:
     def count(self) -> int:
         """How many nodes in all."""
         return sum(role.count for role in self.roles)
+
+
+def apart(request: Request) -> tuple[Request, ...]:
+    """One request for each site that the roles name, the request's own first: that of the roles which name none.
+
+    A global VLAN reaches all sites, and is asked for once.
+    """
+    by_site: dict[str, list[RoleNodes]] = {request.site: []}
+    for role in request.roles:
+        by_site.setdefault(role.site or request.site, []).append(role)
+    parts = [replace(request, site=site, roles=tuple(roles)) for site, roles in by_site.items() if roles]
+    if request.vlan == "global":
+        parts[1:] = [replace(part, vlan="") for part in parts[1:]]
+    return tuple(parts)
 
 
 def full_name(node: str, site: str) -> str:
@@ -64,6 +110,11 @@ def full_name(node: str, site: str) -> str:
 def cluster_of(node: str) -> str:
     """`paradoxe-1.rennes.grid5000.fr` is a node of `paradoxe`."""
     return node.split(".")[0].rsplit("-", 1)[0]
+
+
+def site_of(node: str) -> str:
+    """`paradoxe-1.rennes.grid5000.fr` is a node of `rennes`."""
+    return node.split(".")[1]
 
 
 def walltime_text(seconds: int) -> str:
@@ -104,24 +155,32 @@ def conditions(role: RoleNodes, site: str) -> list[str]:
     if role.nodes:
         names = ",".join(f"'{full_name(node, site)}'" for node in role.nodes)
         found.append(f"network_address in ({names})")
+    if role.disks:
+        found.append("(type='default' or type='disk')")
     if role.cluster:
         if not _NAME.fullmatch(role.cluster):
             raise InvalidUse(f"role {role.role}: {role.cluster!r} is no cluster's name")
         found.append(f"cluster='{role.cluster}'")
-    if role.properties:
-        found.append(f"({role.properties})")
+    if role.condition:
+        found.append(f"({role.condition})")
     return found
 
 
 def resources(request: Request) -> str:
-    """OAR's resource description: roles of one kind together, the choosiest first, lest others take their nodes."""
+    """OAR's resource description: VLAN and subnets, then roles of one kind together, the choosiest first.
+
+    Else others would take their nodes.
+    """
     groups: dict[tuple[str, ...], int] = {}
     ranks: dict[tuple[str, ...], int] = {}
     for role in request.roles:
         key = tuple(conditions(role, request.site))
         groups[key] = groups.get(key, 0) + role.count
-        ranks[key] = (4 if role.nodes else 0) + (2 if role.properties else 0) + (1 if role.cluster else 0)
-    parts = [
+        ranks[key] = (4 if role.nodes else 0) + (2 if role.properties or role.disks else 0) + (1 if role.cluster else 0)
+    parts = [f"{{type='{VLANS[request.vlan]}'}}/vlan=1"] if request.vlan else []
+    if request.subnets:
+        parts.append(f"{{type='subnet'}}/slash_{request.subnets[0]}={request.subnets[1]}")
+    parts += [
         (f"{{{' AND '.join(key)}}}/" if key else "") + f"nodes={groups[key]}"
         for key in sorted(groups, key=lambda key: -ranks[key])
     ]
@@ -163,6 +222,8 @@ def check(request: Request) -> None:
         raise InvalidUse("the walltime must be at least one second")
     if not _NAME.fullmatch(request.site):
         raise InvalidUse(f"{request.site!r} is no site's name")
+    if request.vlan and request.vlan not in VLANS:
+        raise InvalidUse(f"{request.vlan!r} is no kind of VLAN", hint=", ".join(VLANS))
     for role in request.roles:
         if role.nodes and len(set(role.nodes)) < role.count:
             raise InvalidUse(f"role {role.role} asks for {role.count} nodes and names {len(set(role.nodes))}")

@@ -66,7 +66,7 @@ def _again(
             return None, records.save(replace(record, asked_at=records.clock.wall()))
     for job in jobs:
         if not job.ending:
-            return Reservation(records.known(record, job.id), job), record
+            return Reservation(records.known(record, job), job), record
     why = confirm(api, record, jobs, deadline)
     emit.note("reserve", f"an earlier reservation of this run is over: {why}")
     records.released(record, why)
@@ -104,7 +104,7 @@ def _submit(
         if job.over:  # a refused advance reservation leaves a job behind that is in error from the start
             records.released(record, job.message)
             raise _refused(request, texts.refusal(job.message))
-        reservation = Reservation(records.known(record, job.id), job)
+        reservation = Reservation(records.known(record, job), job)
         if submission > 1:
             _drop_twins(api, reservation, deadline, emit)
         return reservation
@@ -168,7 +168,7 @@ def resume(api: Api, record: Record, records: Records, deadline: Deadline) -> Re
         return None
     job = next((job for job in jobs if not job.over), jobs[-1])
     if not record.released and record.job != job.id:
-        record = records.known(record, job.id)
+        record = records.known(record, job)
     return Reservation(record, job)
 
 

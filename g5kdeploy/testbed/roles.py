@@ -18,17 +18,19 @@ from g5kdeploy.testbed.request import RoleNodes, cluster_of, full_name
 def assign(api: Api, reservation: Reservation, deadline: Deadline) -> dict[str, tuple[str, ...]]:
     """Which nodes play which role: role -> full names, in natural order.
 
-    Raises `NoResources` when the job has not enough nodes for all roles.
+    Raises `NoResources` when a role gets fewer nodes than it cannot do without.
     """
     roles = reservation.record.roles
     nodes = sorted(reservation.nodes, key=natural)
     documents: Mapping[str, Mapping[str, Any]] = {}
-    if any(role.properties for role in roles):
+    if any(role.condition for role in roles):
         documents = hardware(api, nodes, deadline)
     fits = fitting(roles, nodes, documents, reservation.site)
     found = match(roles, nodes, fits)
     missing = [
-        f"{role.role} ({len(found[role.role])} of {role.count})" for role in roles if len(found[role.role]) < role.count
+        f"{role.role} ({len(found[role.role])} of {role.needed})"
+        for role in roles
+        if len(found[role.role]) < role.needed
     ]
     if missing:
         raise NoResources(
@@ -44,9 +46,7 @@ def fitting(
 ) -> Callable[[RoleNodes, str], bool]:
     """Whether a node will do for a role; a property that reference data cannot tell is taken as met."""
     by_properties = {
-        role.properties: properties.matching(role.properties, documents)
-        for role in roles
-        if role.properties and documents
+        role.condition: properties.matching(role.condition, documents) for role in roles if role.condition and documents
     }
 
     def fits(role: RoleNodes, node: str) -> bool:
@@ -54,7 +54,7 @@ def fitting(
             return False
         if role.cluster and cluster_of(node) != role.cluster:
             return False
-        allowed = by_properties.get(role.properties)
+        allowed = by_properties.get(role.condition)
         return allowed is None or node in allowed
 
     return fits
@@ -63,8 +63,12 @@ def fitting(
 def match(
     roles: Sequence[RoleNodes], nodes: Sequence[str], fits: Callable[[RoleNodes, str], bool]
 ) -> dict[str, tuple[str, ...]]:
-    """The largest matching of nodes to the roles' places (augmenting paths), earlier nodes to earlier roles."""
-    places = [(index, role) for index, role in enumerate(roles) for _ in range(role.count)]
+    """The largest matching of nodes to the roles' places (augmenting paths), earlier nodes to earlier roles.
+
+    Where there are too few, the places that a role cannot do without are filled before all others.
+    """
+    places = [(number, role) for role in roles for number in range(role.count)]
+    places.sort(key=lambda place: place[0] >= place[1].needed)
     taken: dict[str, int] = {}  # node -> place
 
     def place(number: int, seen: set[str]) -> bool:

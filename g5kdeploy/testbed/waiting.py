@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import DeadlinePassed
@@ -24,6 +25,7 @@ _MARGIN = 61.0  # seconds that OAR keeps between two jobs when it predicts, and 
 _OUTAGE = 30.0
 _BUDGET = 20  # requests in any hour of waiting
 _HOUR = 3600.0
+_RUNNING = 90.0  # a job that runs while others are waited for is looked at so often
 _STARTING = frozenset({"tolaunch", "launching"})
 
 
@@ -63,35 +65,92 @@ class Pace:
         return min(_FAR, 10.0 * 1.6 ** (spent - len(_FIRST)))
 
 
+@dataclass
+class _Watch:
+    """A job that is waited for: as it was seen last, what was said of it, and when to look again (monotonic time)."""
+
+    reservation: Reservation
+    pace: Pace
+    due: float
+    said: tuple[str, int | None]
+
+    @property
+    def job(self) -> Job:
+        return self.reservation.job
+
+
+def _watch(reservation: Reservation, deadline: Deadline) -> _Watch:
+    job, pace = reservation.job, Pace()
+    pause = _RUNNING if job.running else pace.next(deadline.clock.wall(), job)
+    return _Watch(reservation, pace, deadline.clock.monotonic() + pause, _key(job))
+
+
 def wait_running(
     api: Api, reservation: Reservation, records: Records, deadline: Deadline, emit: Emitter
 ) -> Reservation:
     """Wait until the job runs. `JobOver` when it ended instead, `DeadlinePassed` when it did not start in time."""
+    return wait_all(api, [reservation], records, deadline, emit)[0]
+
+
+def wait_all(
+    api: Api, reservations: Sequence[Reservation], records: Records, deadline: Deadline, emit: Emitter
+) -> list[Reservation]:
+    """Wait until all of the jobs run. `JobOver` when one has ended, also one that ran while others were waited for."""
+    clock = deadline.clock
+    watches = [_watch(one, deadline) for one in reservations]
+    waiting = next((watch for watch in watches if not watch.job.running), watches[0])
+    with emit.step("wait for the start", detail=_words(waiting.job, deadline)) as end:
+        for watch in watches:
+            _alive(watch.reservation, records, ran=False)
+        while waits := [watch for watch in watches if not watch.job.running]:
+            next_one = min(watches, key=lambda watch: watch.due)
+            _pause(deadline, next_one.due - clock.monotonic(), waits[0].job)
+            _look_again(api, next_one, records, deadline, emit)
+        if len(watches) > 1:  # those that began first may be gone by now
+            for watch in watches:
+                _look_again(api, watch, records, deadline, emit)
+        end.text = "; ".join(_begun(watch.job) for watch in watches)
+    for watch in watches:
+        wanted = sum(role.count for role in watch.reservation.record.roles)
+        if wanted > len(watch.job.nodes):
+            found = f"{len(watch.job.nodes)} of {wanted} nodes"
+            emit.warn("wait for the start", f"job {watch.job.id} started with {found}: the site lost some")
+    return [Reservation(records.known(watch.reservation.record, watch.job), watch.job) for watch in watches]
+
+
+def _look_again(api: Api, watch: _Watch, records: Records, deadline: Deadline, emit: Emitter) -> None:
+    """The job as it is now, and when to look next."""
+    job = _look(api, watch.job, records, watch.reservation, deadline, emit)
+    ran = watch.job.running
+    watch.reservation = replace(watch.reservation, job=job)
+    _alive(watch.reservation, records, ran=ran)
+    if job.running:
+        watch.due = deadline.clock.monotonic() + _RUNNING
+        return
+    watch.due = deadline.clock.monotonic() + watch.pace.next(deadline.clock.wall(), job)
+    if _key(job) != watch.said:
+        watch.said = _key(job)
+        emit.note("wait for the start", _words(job, deadline))
+
+
+def _alive(reservation: Reservation, records: Records, *, ran: bool) -> None:
     job = reservation.job
-    with emit.step("wait for the start", detail=_words(job, deadline)) as end:
-        pace = Pace()
-        shown = _key(job)
-        while not job.running:
-            if job.over:
-                records.released(reservation.record, job.reason())
-                raise JobOver(f"job {job.id} on {job.site} ended before it ran", cause=job.reason())
-            _pause(deadline, pace.next(deadline.clock.wall(), job), job)
-            job = _look(api, job, records, reservation, deadline, emit)
-            if _key(job) != shown and not job.running and not job.over:
-                shown = _key(job)
-                emit.note("wait for the start", _words(job, deadline))
-        end.text = f"job {job.id} runs on {len(job.nodes)} {'node' if len(job.nodes) == 1 else 'nodes'}"
-        if job.ends_at:
-            end.text += f" until {told(job.ends_at)}"
-    if (wanted := sum(role.count for role in reservation.record.roles)) > len(job.nodes):
-        emit.warn("wait for the start", f"the job started with {len(job.nodes)} of {wanted} nodes: the site lost some")
-    return Reservation(records.known(reservation.record, job.id), job)
+    if job.over:
+        records.released(reservation.record, job.reason())
+        when = "while the others were waited for" if ran else "before it ran"
+        raise JobOver(f"job {job.id} on {job.site} ended {when}", cause=job.reason())
+
+
+def _begun(job: Job) -> str:
+    text = f"job {job.id} runs on {len(job.nodes)} {'node' if len(job.nodes) == 1 else 'nodes'}"
+    return text + (f" until {told(job.ends_at)}" if job.ends_at else "")
 
 
 def _pause(deadline: Deadline, seconds: float, job: Job) -> None:
     """Sleep, except towards a moment that the deadline will not see."""
     try:
-        deadline.sleep(seconds, _words(job, deadline))
+        if seconds > 0:
+            deadline.sleep(seconds, _words(job, deadline))
         deadline.check(_words(job, deadline))
     except DeadlinePassed as error:
         error.hint = "the job stays in the queue; g5kdeploy release lets it go"

@@ -34,8 +34,8 @@ class Phase:
 
 
 def _job(session: Session) -> Any:
-    job = session.run.document()["job"]
-    return job["id"] if job else None
+    numbers = [job["id"] for job in session.jobs()]
+    return numbers if len(numbers) > 1 else next(iter(numbers), None)
 
 
 def _closures(session: Session) -> Any:
@@ -92,9 +92,9 @@ def chosen(phases: Sequence[str] = (), first: str = "", last: str = "") -> list[
 
 
 def site_of(experiment: Experiment, testbed: Testbed) -> str:
-    """The site: the experiment's, or the lab's only one; never guessed elsewhere."""
-    if experiment.site:
-        return experiment.site
+    """The site: the experiment's or its first role's, or the lab's only one; never guessed elsewhere."""
+    if site := experiment.site or next((role.site for role in experiment.roles.values() if role.site), ""):
+        return site
     if testbed.name == "lab":
         return "lab"
     raise InvalidUse(f"{experiment.file.name} says no site", hint="--site rennes, or `site:` in the file")
@@ -195,7 +195,10 @@ def do(
 
 
 def _lost(session: Session) -> int:
-    return sum(node["stage"] == Stage.LOST.value for node in session.run.nodes().values())
+    """How many nodes are lost, those counted that the reservation did not bring."""
+    nodes = session.run.nodes()
+    never = max(0, session.experiment.count - len(nodes)) if nodes else 0
+    return never + sum(bool(node["stage"] == Stage.LOST.value) for node in nodes.values())
 
 
 def run(session: Session, phases: Sequence[str], *, keep: bool = False) -> ExitCode:

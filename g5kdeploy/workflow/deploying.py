@@ -6,12 +6,14 @@ import fnmatch
 import re
 from typing import Any
 
+from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.boot import Facts, Handover, Proof, boot, new_host_key
 from g5kdeploy.boot import facts as look
 from g5kdeploy.events.failure import Failure, InvalidUse, NotAllowed
-from g5kdeploy.node import HostKeyChanged, Stage
+from g5kdeploy.node import HostKeyChanged, Stage, fan_out
 from g5kdeploy.testbed import kadeploy
+from g5kdeploy.testbed.request import site_of
 from g5kdeploy.workflow import building
 from g5kdeploy.workflow.session import Session
 
@@ -54,9 +56,7 @@ def environment(session: Session) -> None:
     name = session.experiment.environment
     deadline = session.deadline(DEPLOY_SECONDS, f"the deployment of {name}")
     try:
-        verdicts = kadeploy.deploy(
-            session.api, session.run.site, todo, name, public_key(session), deadline, session.emit
-        )
+        verdicts = _on_sites(session, todo, name, deadline)
     except Problem as problem:
         session.check_job(problem)
         raise
@@ -65,6 +65,28 @@ def environment(session: Session) -> None:
         session.run.set_node(node, stage=Stage.DEPLOYED.value, facts={"environment": name})
     if verdicts.ko:
         session.lose({node: Failure(f"{node} was not deployed", cause=why) for node, why in verdicts.ko.items()})
+
+
+def _on_sites(session: Session, nodes: list[str], name: str, deadline: Deadline) -> kadeploy.Verdicts:
+    """One deployment a site, all at once; a site whose deployment fails loses its nodes, and the rest goes on."""
+    by_site: dict[str, list[str]] = {}
+    for node in nodes:
+        by_site.setdefault(site_of(node), []).append(node)
+    key = public_key(session)
+
+    def one(site: str) -> kadeploy.Verdicts:
+        return kadeploy.deploy(session.api, site, by_site[site], name, key, deadline, session.emit)
+
+    if len(by_site) == 1:  # in this thread, so that an interrupt cancels it
+        return one(next(iter(by_site)))
+    answers = fan_out(by_site, one)
+    failed = {site: answer for site, answer in answers.items() if isinstance(answer, Problem)}
+    if len(failed) == len(answers):
+        raise next(iter(failed.values()))
+    ko = {node: str(problem) for site, problem in failed.items() for node in by_site[site]}
+    good = [answer for answer in answers.values() if not isinstance(answer, Problem)]
+    ko |= {node: why for verdicts in good for node, why in verdicts.ko.items()}
+    return kadeploy.Verdicts(tuple(node for verdicts in good for node in verdicts.ok), ko)
 
 
 def public_key(session: Session) -> str:

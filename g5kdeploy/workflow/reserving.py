@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.events.failure import InvalidUse, NoResources
 from g5kdeploy.node import Stage
-from g5kdeploy.testbed import hardware, inventory, reservations
+from g5kdeploy.testbed import hardware, inventory, reservations, together
 from g5kdeploy.testbed.problems import JobOver
-from g5kdeploy.testbed.request import Request, RoleNodes
+from g5kdeploy.testbed.request import Request, apart
 from g5kdeploy.testbed.reservations import Reservation
 from g5kdeploy.testbed.walltime import Extension
 from g5kdeploy.workflow import starting
@@ -22,40 +23,64 @@ RELEASE_SECONDS = 180.0
 
 
 def request(session: Session) -> Request:
-    """What the experiment asks of the site."""
+    """What the experiment asks of all its sites; `request.apart` makes one of each."""
     experiment = session.experiment
+    subnets = experiment.subnets
     return Request(
         site=session.run.site,
-        roles=tuple(
-            RoleNodes(name, role.nodes, role.cluster, role.properties) for name, role in experiment.roles.items()
-        ),
+        roles=starting.roles(experiment),
         walltime=experiment.walltime,
         queue=experiment.queue,
         types=experiment.job_types,
         project=experiment.project,
+        exclude=starting.unfolded(experiment.exclude_nodes),
+        vlan=experiment.vlan or "",
+        subnets=(subnets.prefix, subnets.count) if subnets else None,
+        platform=starting.platform(session.run.manifest_file),
         label=experiment.name,
         run=session.run.id,
         experiment=str(experiment.file),
     )
 
 
-def reserve(session: Session, wait: float | None = None, at: str = "", policy: str = "") -> dict[str, Any]:
-    """Submit the job, or find it again, and wait at most `wait` seconds until it runs (default: a day after its start).
+def reserve(
+    session: Session,
+    wait: float | None = None,
+    at: str = "",
+    policy: str = "",
+    sites: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Submit the jobs, or find them again, and wait at most `wait` seconds until all run (default: a day after the start).
 
-    `at` is a word or moment as `planning.window` takes it, `policy` one of `starting.POLICIES`; "" for neither.
-    Nothing is submitted where the site's frontend cannot be logged into.
+    `at` is a word or moment as `planning.window` takes it, `policy` one of `starting.POLICIES`; "" for neither. `sites`
+    are those to choose from (none: all of the testbed; None: the run's site). Nothing is submitted where the site's
+    frontend cannot be logged into.
     """
     asked = request(session)
     deadline = Deadline.after(ASK_SECONDS, "the reservation", session.clock)
     latest = None
-    login = None if session.records.unreleased(run=session.run.id) else Login(session.frontend, deadline)
-    if (at or policy) and login:
-        asked, latest = starting.placed(session, asked, at, policy, deadline)
-    inventory.check_exists(session.api, asked, deadline)
+    before = session.records.unreleased(run=session.run.id)
+    login = Login(session.frontend, deadline) if not before and sites is None else None
+    if (at or policy or sites is not None) and not before:
+        asked, latest = starting.placed(session, asked, at, policy, deadline, sites)
+        _move(session, asked.site)
+        login = login or Login(session.frontend, deadline)
+    for part in apart(asked):
+        inventory.check_exists(session.api, part, deadline)
     if login:
         login.check()
-    asked, reservation = starting.submitted(session, asked, latest, deadline)
-    return _started(session, reservation, wait, asked.at)
+    asked, held = starting.submitted(session, asked, latest, deadline)
+    return _started(session, held, wait, asked.at)
+
+
+def _move(session: Session, site: str) -> None:
+    """Let the run be on another site than was thought; what was pushed to the old one has to be pushed again."""
+    if site == session.run.site:
+        return
+    session.run.set(site=site)
+    if "push" in session.run.phases():
+        session.run.forget_phase("push")
+        session.emit.note("reserve", f"the closures have to be pushed again, to {site}: g5kdeploy push")
 
 
 def attach(session: Session, number: int, site: str | None = None, wait: float | None = None) -> dict[str, Any]:
@@ -65,15 +90,18 @@ def attach(session: Session, number: int, site: str | None = None, wait: float |
     """
     place = site or session.run.site
     for record in session.records.unreleased(run=session.run.id):
-        if record.job != number:
+        if record.site == place and record.job != number:
             raise InvalidUse(
                 f"run {session.run.id} has a reservation already: job {record.job or record.name} on {record.site}",
                 hint=f"g5kdeploy release --run {session.run.id} ends it",
             )
-    if place != session.run.site:
-        session.run.set(site=place)
+    if not any(role.site for role in session.experiment.roles.values()):
+        _move(session, place)
     deadline = Deadline.after(ASK_SECONDS, f"job {number} on {place}", session.clock)
-    asked = request(session)
+    parts = {part.site: part for part in apart(request(session))}
+    if place not in parts:
+        raise InvalidUse(f"no role of the experiment is on {place}", hint=f"its sites are {', '.join(parts)}")
+    asked = parts[place]
     before = next((r for r in session.records.unreleased() if (r.site, r.job) == (place, number)), None)
     reservation = reservations.attach(
         session.api, place, number, session.records, deadline, asked.run, asked.experiment, asked.roles
@@ -82,12 +110,19 @@ def attach(session: Session, number: int, site: str | None = None, wait: float |
     if "deploy" not in job.types:
         session.emit.warn("attach", f"job {number} is not of the type deploy: kadeploy will refuse its nodes")
     try:
-        return _started(session, reservation, wait, float(job.scheduled_at) if job.scheduled_at else None)
+        answer = _started(session, [reservation], wait, float(job.scheduled_at) if job.scheduled_at else None)
     except NoResources as problem:  # it does not suit the roles: it stays whose it was
         record = reservation.record
-        session.records.save(before) if before else session.records.released(record, f"not taken on: {problem}")
-        session.run.set(job=None)
+        if before:
+            session.records.save(before)
+        else:
+            session.records.released(record, f"not taken on: {problem}")
+        _keep(session, [])
         raise
+    there = {record.site for record in session.records.unreleased(run=session.run.id)}
+    for other in parts.keys() - there:
+        session.emit.warn("attach", f"the roles on {other} have no job yet: g5kdeploy reserve, or attach one more")
+    return answer
 
 
 def extend(session: Session, seconds: int, wait: float) -> list[Extension]:
@@ -99,42 +134,60 @@ def extend(session: Session, seconds: int, wait: float) -> list[Extension]:
         if held is None:
             raise JobOver(f"job {record.job} on {record.site} is gone", cause="the site knows it no more")
         found.append(reservations.extend(session.api, held, seconds, deadline, session.emit, wait))
-        _keep(session, found[-1].reservation)
+        _keep(session, [found[-1].reservation])
     if not found:
         raise InvalidUse(f"run {session.run.id} holds no job", hint=f"g5kdeploy reserve {session.experiment.file}")
     return found
 
 
-def _started(session: Session, reservation: Reservation, wait: float | None, at: float | None) -> dict[str, Any]:
-    """Wait until the job runs (at most `wait` seconds; default: a day after its start `at`), and share out its nodes."""
-    _keep(session, reservation)
+def _started(session: Session, held: Sequence[Reservation], wait: float | None, at: float | None) -> dict[str, Any]:
+    """Wait until the jobs run (at most `wait` seconds; default: a day after their start `at`), and share out the nodes."""
+    _keep(session, held)
     if wait is None:
         wait = WAIT_SECONDS + max(0.0, (at or 0.0) - session.clock.wall())
-    patience = Deadline.after(wait, f"the start of job {reservation.job.id}", session.clock)
-    reservation = reservations.wait_running(session.api, reservation, session.records, patience, session.emit)
-    _keep(session, reservation)
-    return _assign(session, reservation, Deadline.after(ASK_SECONDS, "the nodes of the job", session.clock))
+    numbers = ", ".join(str(one.job.id) for one in held)
+    patience = Deadline.after(wait, f"the start of job {numbers}", session.clock)
+    running = together.start_all(session.api, held, session.records, patience, session.emit)
+    _keep(session, running)
+    deadline = Deadline.after(ASK_SECONDS, "the nodes of the job", session.clock)
+    roles: dict[str, list[str]] = {}
+    for one in running:
+        roles |= _assign(session, one, deadline)
+    told = session.run.document()["jobs"]
+    got = {name: [item for job in told for item in job[name]] for name in ("vlans", "subnets", "disks")}
+    answer = {"job": running[0].job.id, "roles": roles, **{name: items for name, items in got.items() if items}}
+    return answer | ({"jobs": {job["site"]: job["id"] for job in told}} if len(told) > 1 else {})
 
 
-def _keep(session: Session, reservation: Reservation) -> None:
+def _keep(session: Session, held: Sequence[Reservation]) -> None:
+    """Put the jobs into run.json beside those that the run holds already; the run's first is also its `job`."""
+    live = {record.name for record in session.records.unreleased(run=session.run.id)}
+    before = session.run.document().get("jobs") or []
+    jobs = {job["record"]: job for job in before if job["record"] in live}
+    jobs |= {one.record.name: _job(one) for one in held}
+    session.run.set(job=next(iter(jobs.values()), None), jobs=list(jobs.values()))
+
+
+def _job(reservation: Reservation) -> dict[str, Any]:
     job = reservation.job
-    session.run.set(
-        job={
-            "id": job.id,
-            "site": job.site,
-            "name": job.name,
-            "record": reservation.record.name,
-            "queue": job.queue,
-            "types": list(job.types),
-            "walltime": job.walltime,
-            "submitted_at": job.submitted_at,
-            "started_at": job.started_at,
-            "ends_at": job.ends_at if job.running else None,
-        }
-    )
+    return {
+        "id": job.id,
+        "site": job.site,
+        "name": job.name,
+        "record": reservation.record.name,
+        "queue": job.queue,
+        "types": list(job.types),
+        "walltime": job.walltime,
+        "submitted_at": job.submitted_at,
+        "started_at": job.started_at,
+        "ends_at": job.ends_at if job.running else None,
+        "vlans": list(job.vlans),
+        "subnets": list(job.subnets),
+        "disks": list(job.disks),
+    }
 
 
-def _assign(session: Session, reservation: Reservation, deadline: Deadline) -> dict[str, Any]:
+def _assign(session: Session, reservation: Reservation, deadline: Deadline) -> dict[str, list[str]]:
     roles = reservations.assign(session.api, reservation, deadline)
     described = hardware.hardware(session.api, reservation.nodes, deadline)
     known = session.run.nodes()
@@ -142,20 +195,20 @@ def _assign(session: Session, reservation: Reservation, deadline: Deadline) -> d
         for name in names:
             if name not in known:
                 session.run.set_node(name, role=role, stage=Stage.RESERVED.value, hardware=described[name])
-    return {"job": reservation.job.id, "roles": {role: list(names) for role, names in roles.items()}}
+    return {role: list(names) for role, names in roles.items()}
 
 
 def is_over(session: Session) -> bool:
-    """Whether the run's job has ended (or the site knows it no more): nothing can go on with its nodes."""
-    told = session.run.document()["job"]
-    if not told:
-        return False
-    record = next((r for r in session.records.all() if r.name == told["record"]), None)
-    if record is None:
-        return True
-    deadline = Deadline.after(60, f"the state of job {told['id']}", session.clock)
-    found = reservations.resume(session.api, record, session.records, deadline)
-    return found is None or found.job.over
+    """Whether a job of the run has ended (or the site knows it no more): nothing can go on with all its nodes."""
+    for told in session.jobs():
+        record = next((r for r in session.records.all() if r.name == told["record"]), None)
+        if record is None:
+            return True
+        deadline = Deadline.after(60, f"the state of job {told['id']}", session.clock)
+        found = reservations.resume(session.api, record, session.records, deadline)
+        if found is None or found.job.over:
+            return True
+    return False
 
 
 def release(session: Session) -> dict[str, Any]:

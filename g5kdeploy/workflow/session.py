@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from g5kdeploy.base.clock import SYSTEM, Clock
 from g5kdeploy.base.deadline import Deadline
@@ -106,13 +106,18 @@ class Session:
         manifest.save(self.run.manifest_file)
         self._manifest = manifest
 
+    def jobs(self) -> list[dict[str, Any]]:
+        """The run's jobs, one a site, as run.json has them; none before they were reserved."""
+        document = self.run.document()
+        return document.get("jobs") or ([document["job"]] if document["job"] else [])
+
     # Time
 
     def deadline(self, seconds: float, what: str) -> Deadline:
-        """`seconds` from now, but not past the end of the walltime once a job runs."""
-        job = self.run.document()["job"]
-        if job and job.get("ends_at"):
-            left = max(0.0, job["ends_at"] - self.clock.wall())
+        """`seconds` from now, but not past the end of the walltime once jobs run."""
+        ends = [job["ends_at"] for job in self.jobs() if job.get("ends_at")]
+        if ends:
+            left = max(0.0, min(ends) - self.clock.wall())
             if left < seconds:
                 return Deadline.after(left, f"{what}, before the walltime ends", self.clock)
         return Deadline.after(seconds, what, self.clock)
@@ -159,10 +164,11 @@ class Session:
         self.run.warn(f"{len(failed)} of {self.experiment.count} nodes were lost: {', '.join(failed)}")
 
     def check_job(self, cause: BaseException | None = None) -> None:
-        """Raise `JobOver` when the job has ended: that explains whatever went wrong with its nodes."""
-        told = self.run.document()["job"]
-        if not told:
-            return
+        """Raise `JobOver` when a job has ended: that explains whatever went wrong with its nodes."""
+        for told in self.jobs():
+            self._check(told, cause)
+
+    def _check(self, told: dict[str, Any], cause: BaseException | None) -> None:
         record = next((r for r in self.records.all() if r.name == told["record"]), None)
         if record is None:
             return

@@ -13,7 +13,7 @@ from g5kdeploy.testbed import credentials
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.records import Records
 from tests.contract.scripted import Lab
-from tests.contract.testbed_world import World
+from tests.contract.testbed_world import World, small_world
 
 
 @pytest.fixture
@@ -31,6 +31,17 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 def big_lab(tmp_path: Path) -> Iterator[Lab]:
     """A lab that has 939 nodes in 11 sites, as many as the real one; for planning and for what must be fast."""
     made = Lab(tmp_path / "lab", world=big_world())
+    made.up()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def two_sites(tmp_path: Path) -> Iterator[Lab]:
+    """A lab of two sites, east and west, with three nodes each; those of the east have a second disk."""
+    made = Lab(tmp_path / "lab", world=small_world("east", "west"))
     made.up()
     try:
         yield made

@@ -15,11 +15,13 @@ import yaml
 from g5kdeploy.base import folders
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.cli.main import main
+from g5kdeploy.closure.manifest import Manifest, RoleClosure
 from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.testbed import credentials, waiting
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.records import Records
 from tests.contract.scripted import Lab
+from tests.contract.testbed_world import small_world
 from tests.support.sshd import SSHD, SshServer, frontend
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="needs sshd")
@@ -61,11 +63,11 @@ class Desk:
         found: dict[str, Any] = json.loads(newest.read_text())
         return found
 
-    def by_hand(self, **more: Any) -> int:
+    def by_hand(self, site: str = "lab", **more: Any) -> int:
         """A job that something else submits."""
         body = {"command": "sleep 1d", "resources": "nodes=2,walltime=1:0:0", "types": ["deploy"], **more}
         with Api(credentials.load(self.lab.home)) as api:
-            return int(api.post("/sites/lab/jobs", body, Deadline.after(60, "a job by hand"))["uid"])
+            return int(api.post(f"/sites/{site}/jobs", body, Deadline.after(60, "a job by hand"))["uid"])
 
     def live(self) -> list[int]:
         return [job.id for job in self.lab.oar.current()]
@@ -74,12 +76,25 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
     monkeypatch.setattr(waiting, "_FIRST", (0.1,) * 20)
-    lab = Lab(tmp_path / "lab", now=time.time(), pace=100)
+    yield from _desk(Lab(tmp_path / "lab", now=time.time(), pace=100), tmp_path, capsys)
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
+    """The same in front of two sites, east and west, with three nodes each."""
+    monkeypatch.setattr(waiting, "_FIRST", (0.1,) * 20)
+    now = time.time()
+    world = small_world("east", "west", now=now)
+    yield from _desk(Lab(tmp_path / "lab", world=world, now=now, pace=100), tmp_path, capsys)
+
+
+def _desk(lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
     lab.up()
+    names = " ".join(f"f{site}.{site}.grid5000.fr" for site in lab.reference.sites())
     home = folders.state() / "lab" / "home"
     lab.write_home(home, "jdoe", "secret")
     try:
-        with frontend(home, tmp_path / "frontend") as sshd, lab.running(pace=1):
+        with frontend(home, tmp_path / "frontend", names) as sshd, lab.running(pace=1):
             made = Desk(lab, tmp_path / "experiment.yaml", capsys, sshd)
             made.write()
             yield made
@@ -168,6 +183,70 @@ def test_gc_closes_records_and_lists_what_no_record_knows(desk: Desk) -> None:
     assert told[stray].startswith("let go")
     assert desk.live() == [foreign]
     assert Records("lab").unreleased() == []
+
+
+def test_jobs_on_two_sites_by_one_command(places: Desk) -> None:
+    places.write(
+        site="east",
+        roles={"server": {"nodes": 1}, "client": {"nodes": 2, "site": "west", "needs": {"cores": 2, "memory": 0.5}}},
+        vlan="global",
+        subnets={"count": 1},
+    )
+    plan, _ = places.on_run("plan")
+    assert [item["name"] for item in plan["items"]] == ["east+west/vmeast+vmwest"]
+    answer, _ = places.on_run("reserve", "--exclude-nodes", "vmwest-[1,3]", code=ExitCode.NO_RESOURCES)
+    assert answer == {}
+    answer, _ = places.on_run("reserve", "--exclude-nodes", "vmwest-1", "--at", "now", "--policy", "ignore")
+    assert answer["roles"] == {
+        "server": ["vmeast-1.east.grid5000.fr"],
+        "client": ["vmwest-2.west.grid5000.fr", "vmwest-3.west.grid5000.fr"],
+    }
+    assert set(answer["jobs"]) == {"east", "west"}
+    document = places.document()
+    assert document["job"] == document["jobs"][0]
+    assert [job["site"] for job in document["jobs"]] == ["east", "west"]
+    assert document["jobs"][0]["vlans"] == ["10"] and document["jobs"][1]["vlans"] == []
+    assert all(len(job["subnets"]) == 1 for job in document["jobs"])
+    status, _ = places.call("status", "--mine")
+    assert {item["site"]: item["vlans"] for item in status["items"]} == {"east": ["10"], "west": []}
+    extended, _ = places.on_run("extend", "30m")
+    assert {item["site"]: item["granted_seconds"] for item in extended["items"]} == {"east": 1800, "west": 1800}
+    places.on_run("release")
+    assert [job for oar in places.lab.oars.made.values() for job in oar.current()] == []
+
+
+def test_the_site_is_chosen_among_several(places: Desk) -> None:
+    places.write(site="east", roles={"server": {"nodes": 3}})
+    places.by_hand(site="east", resources="nodes=1,walltime=1:0:0")
+    plan, _ = places.on_run("plan", "--sites", "all")
+    assert [item["name"] for item in plan["items"]] == ["west/vmwest", "east/vmeast"]
+    answer, said = places.on_run("reserve", "--sites", "east,west")
+    assert {node.split(".")[1] for node in answer["roles"]["server"]} == {"west"}
+    assert places.document()["site"] == "west"
+    assert "planned on west/vmwest" in said
+    assert places.on_run("reserve", "--sites", "nope")[0]["job"] == answer["job"], "it has its job"
+
+
+def test_a_reservation_that_starts_short_goes_on_with_enough_nodes(desk: Desk) -> None:
+    desk.write(roles={"server": {"nodes": 2, "min": 1}, "client": {"nodes": 1}})
+    number = desk.by_hand(resources="nodes=2,walltime=1:0:0")
+    answer, said = desk.on_run("attach", str(number), code=ExitCode.PARTLY)
+    assert answer["roles"] == {"server": [VM.format(1)], "client": [VM.format(2)]}
+    assert f"job {number} started with 2 of 3 nodes" in said
+    assert desk.document()["phases"]["reserve"]["state"] == "partly"
+
+
+def test_closures_for_other_processors_are_found_before_reserving(desk: Desk) -> None:
+    runs = desk.file.parent / "runs"
+    desk.on_run("attach", "99", code=ExitCode.USAGE)  # which begins a run
+    [run] = runs.iterdir()
+    role = RoleClosure("/nix/store/x", "/nix/store/x/k", "/nix/store/x/i", "/nix/store/x/init", "", "6.1", ())
+    Manifest("aarch64-linux", "local-store", {"server": role}, {}, {"by": "a test"}).save(run / "closure.json")
+    _, said = desk.on_run("reserve", code=ExitCode.NO_RESOURCES)
+    assert "4 is x86_64, the closures are aarch64" in said
+    _, said = desk.on_run("plan", code=ExitCode.NO_RESOURCES)
+    assert "is x86_64, the closures are aarch64" in said
+    assert desk.live() == []
 
 
 def test_commands_on_jobs_need_a_testbed(desk: Desk) -> None:

@@ -189,7 +189,11 @@ def test_the_command_when_there_is_no_way(lab: Lab, home: Path, capsys: pytest.C
 def session(world: World, home: Path) -> Any:
     """What `starting` needs of a session."""
     return SimpleNamespace(
-        records=world.records, api=world.api, clock=world.lab.clock, emit=world.emit, experiment=load(home)
+        records=world.records,
+        api=world.api,
+        clock=world.lab.clock,
+        emit=world.emit,
+        experiment=load(home),
     )
 
 
@@ -204,7 +208,7 @@ def test_a_reservation_starts_when_the_plan_says(world: World, home: Path) -> No
     too_early = replace(placed, at=placed.at - 600)
     with pytest.raises(NoResources, match="could run at"):
         starting.submitted(at_work, too_early, None, world.deadline())
-    taken, reservation = starting.submitted(at_work, too_early, latest, world.deadline())
+    taken, [reservation] = starting.submitted(at_work, too_early, latest, world.deadline())
     assert reservation.job.scheduled_at == taken.at
     assert taken.at >= held.job.ends_at
     with pytest.raises(NoResources, match="--at now"):

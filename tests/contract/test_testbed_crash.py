@@ -17,11 +17,12 @@ import pytest
 from g5kdeploy.base import files
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.events.event import Emitter
-from g5kdeploy.testbed import credentials
+from g5kdeploy.events.failure import NoResources
+from g5kdeploy.testbed import credentials, together
 from g5kdeploy.testbed import reservations as r
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.records import Records
-from g5kdeploy.testbed.request import Request, RoleNodes
+from g5kdeploy.testbed.request import Request, RoleNodes, apart
 from g5kdeploy.testbed.wire import Session
 from tests.contract.scripted import Lab
 
@@ -103,6 +104,52 @@ def test_a_kill_at_every_step_of_reserve_and_release(
             release(lab, api, records, run)
             lab.advance(10)
             assert [job.id for job in lab.oar.current()] == [], f"killed at step {at}"
+            assert records.unreleased() == [], f"killed at step {at}"
+    assert at > 15
+
+
+def on_two_sites(lab: Lab, api: Api, records: Records, run: str, west: int) -> list[r.Reservation]:
+    """A job on each site, had together or not at all; `west`: how many nodes are asked for there, of three."""
+    roles = (RoleNodes("server", 1), RoleNodes("client", west, site="west"))
+    asked = apart(Request(site="east", roles=roles, walltime=3600, run=run))
+    deadline = Deadline.after(3600, "the reservation", lab.clock)
+    return together.start_all(api, together.reserve_all(api, asked, records, deadline, EMIT), records, deadline, EMIT)
+
+
+def live(lab: Lab) -> list[str]:
+    return [f"{site} {job.id}" for site, oar in lab.oars.made.items() for job in oar.current()]
+
+
+@pytest.mark.parametrize("west", [1, 4], ids=["both are had", "one is refused"])
+def test_a_kill_at_every_step_with_jobs_on_two_sites(
+    two_sites: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, west: int
+) -> None:
+    lab = two_sites
+    records = Records("lab", tmp_path / "reservations", lab.clock)
+    steps = Steps(monkeypatch)
+    with Api(credentials.load(lab.home), clock=lab.clock) as api:
+        at = 0
+        finished = False
+        while not finished:
+            at += 1
+            run = f"run-{at}"
+            with steps.dying(at):
+                if west > 3:
+                    with pytest.raises(NoResources):
+                        on_two_sites(lab, api, records, run, west)
+                else:
+                    on_two_sites(lab, api, records, run, west)
+                finished = True
+            if not finished and west > 3:
+                with pytest.raises(NoResources):
+                    on_two_sites(lab, api, records, run, west)
+                assert records.unreleased() == [], f"killed at step {at}"
+            elif not finished:
+                again = on_two_sites(lab, api, records, run, west)
+                assert sorted(live(lab)) == sorted(f"{one.site} {one.job.id}" for one in again), f"killed at step {at}"
+            release(lab, api, records, run)
+            lab.advance(10)
+            assert live(lab) == [], f"killed at step {at}"
             assert records.unreleased() == [], f"killed at step {at}"
     assert at > 15
 

@@ -19,7 +19,7 @@ from tests.contract.testbed_world import World, a_request, nodes
 def test_mine_asks_the_site_and_not_the_disk(world: World) -> None:
     mine = world.reserve()
     foreign = world.by_hand()
-    gone = world.records.known(world.records.ask(a_request(run="run-3"), world.api.uri), 4711)
+    gone = world.records.known(world.records.ask(a_request(run="run-3"), world.api.uri), replace(mine.job, id=4711))
     found, trouble = inventory.mine(world.api, world.records, world.deadline())
     assert trouble == []
     assert {(one.job.id if one.job else None, one.record.name if one.record else None) for one in found} == {

@@ -8,11 +8,13 @@ from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.events.event import Emitter, Event
+from g5kdeploy.lab.reference import NodeHardware, Reference, SiteNetwork, generate
+from g5kdeploy.lab.reference.tree import commit
 from g5kdeploy.testbed import reservations as r
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.records import Record, Records
 from g5kdeploy.testbed.request import Request, RoleNodes
-from tests.contract.scripted import Lab
+from tests.contract.scripted import TUESDAY, Lab
 
 
 @dataclass
@@ -54,6 +56,27 @@ class World:
         """A job that something else submits."""
         body = {"command": "sleep 1d", "resources": "nodes=1,walltime=1:0:0", "types": ["deploy"], **more}
         return int(self.api.post("/sites/lab/jobs", body, self.deadline())["uid"])
+
+
+def small_world(*sites: str, now: float = TUESDAY, platforms: tuple[str, ...] = ("x86_64",)) -> Reference:
+    """Sites with one cluster `vmSITE` of three nodes (for each further platform one more), two disks at the first site."""
+    plans = []
+    for number, site in enumerate(sites):
+        hardware = NodeHardware(cores=2, more_disks=0 if number else 1)
+        network = SiteNetwork(
+            production=f"172.16.{16 * number}.0/20",
+            routed_vlans=f"10.{4 * number}.0.0/14",
+            subnets=f"10.{128 + 4 * number}.0.0/14",
+            own_global=10 + number,
+            mac_prefix=f"52:54:{number:02x}:00",
+        )
+        clusters = [
+            generate.ClusterPlan(f"vm{site}{'' if arch == 'x86_64' else arch[:3]}", 3, hardware, arch=arch)
+            for arch in platforms
+        ]
+        plans.append((site, network, clusters))
+    tree = generate.world(plans)
+    return Reference({"master": [commit(tree, generate.EPOCH, "sites of a test")]}, now)
 
 
 def a_request(**more: Any) -> Request:

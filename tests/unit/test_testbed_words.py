@@ -195,7 +195,9 @@ def test_records_survive_and_are_found(tmp_path: Path) -> None:
     assert again.of(a_request(run="r1")) == asked
     assert again.of(a_request(run="r1", site="nancy")) is None
     assert again.of(a_request()) is None
-    known = again.known(asked, 7)
+    known = again.known(asked, job(uid=7, resources_by_type={"vlans": ["4"], "disks": ["disk1.vm-1"]}))
+    assert (known.vlans, known.disks) == (("4",), ("disk1.vm-1",))
+    assert again.get(known.name) == known
     assert [one.job for one in again.unreleased(experiment="/x.yaml")] == [7]
     assert again.released(known, "over").state is RecordState.RELEASED
     assert again.unreleased() == []

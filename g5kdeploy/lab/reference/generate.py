@@ -288,14 +288,16 @@ def node_document(site: str, plan: ClusterPlan, number: int, at: int, network: S
         "storage_devices": [
             {
                 "by_id": "",
-                "by_path": "/dev/disk/by-path/pci-0000:00:04.0",
-                "id": "disk0",
+                "by_path": f"/dev/disk/by-path/pci-0000:00:{4 + number:02x}.0",
+                "id": f"disk{number}",
                 "interface": hardware.disk_interface,
                 "model": hardware.disk_model,
                 "size": hardware.disk,
                 "storage": "SSD",
                 "vendor": hardware.vendor,
+                **({"reservation": True} if number else {}),
             }
+            for number in range(1 + hardware.more_disks)
         ],
         "supported_job_types": {
             "besteffort": True,

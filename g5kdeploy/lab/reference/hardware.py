@@ -23,6 +23,8 @@ class NodeHardware:
     disk_interface: str = "virtio"
     chassis: str = "Standard PC (Q35 + ICH9, 2009)"
     gpus: int = 0
+    more_disks: int = 0
+    """Disks beside the system's, which can be reserved."""
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def plan(land: Landscape, wish: Wish, window: Window, *, advance: bool | None = 
     `advance`: whether an advance reservation is meant; None: unless the start is at once. Raises `InvalidUse` for too
     many kinds of roles.
     """
-    kinds = {(role.cluster, role.properties, role.nodes) for role in wish.roles}
+    kinds = {role.kind for role in wish.roles}
     if len(kinds) > _KINDS:
         raise InvalidUse(
             f"planning takes at most {_KINDS} kinds of roles, here are {len(kinds)}",
@@ -164,7 +164,7 @@ def _fitting(roles: Sequence[RoleNodes], site: _Site) -> dict[str, frozenset[str
             names &= {full_name(name, site.name) for name in role.nodes}
         if role.cluster:
             names = frozenset(name for name in names if cluster_of(name) == role.cluster)
-        if role.properties and (met := told_of(role.properties)) is not None:
+        if role.condition and (met := told_of(role.condition)) is not None:
             names &= met
         found[role.role] = names
     return found
@@ -182,10 +182,10 @@ def _option(
     """The option of one combination: label, roles, and the cluster of those that named none ("": any)."""
     label, roles, cluster = place
     inside = frozenset(n.name for n in site.clusters.get(cluster, ())) if cluster else frozenset()
-    kinds: dict[tuple[str, str, tuple[str, ...]], frozenset[str]] = {}
+    kinds: dict[tuple[Any, ...], frozenset[str]] = {}
     needs = []
     for role, wished in zip(roles, wish.roles, strict=True):
-        key = (role.cluster, role.properties, role.nodes)
+        key = role.kind
         if key not in kinds:
             kinds[key] = fits[role.role] & inside if role.cluster != wished.cluster else fits[role.role]
         needs.append(Need(role.count, kinds[key]))

@@ -15,13 +15,14 @@ PLATFORM = "x86_64"  # what closures are built for
 
 @dataclass(frozen=True)
 class Wish:
-    """Nodes for roles, `walltime` in seconds, whatever the site."""
+    """Nodes for roles, `walltime` in seconds, whatever the site; `exclude`: short names of nodes that are not taken."""
 
     roles: tuple[RoleNodes, ...]
     walltime: int
     queue: str = "default"
     types: tuple[str, ...] = ("deploy",)
     platform: str = PLATFORM
+    exclude: frozenset[str] = frozenset()
 
     @property
     def count(self) -> int:
@@ -40,6 +41,8 @@ def objection(wish: Wish, document: Mapping[str, Any]) -> str:
     queues = tuple(allows.get("queues") or ())
     longest = int(allows.get("max_walltime") or 0)
     platform = str((document.get("architecture") or {}).get("platform_type") or "")
+    if str(document.get("uid")) in wish.exclude:
+        return "is excluded"
     if platform and wish.platform and platform != wish.platform:
         return f"is {platform}, the closures are {wish.platform}"
     if wish.best_effort:

@@ -1,0 +1,28 @@
+"""What flags say of sites and nodes to choose from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from g5kdeploy.events.failure import InvalidUse
+
+if TYPE_CHECKING:
+    from g5kdeploy.experiment import Experiment
+
+
+def named(sites: str | None) -> list[str] | None:
+    """The sites that --sites names; none: all of the testbed; None: it was not given."""
+    if sites is None:
+        return None
+    names = [name.strip() for name in sites.split(",") if name.strip()]
+    if not names:
+        raise InvalidUse("--sites names no site", hint="--sites rennes,nancy or --sites all")
+    return [] if names == ["all"] else names
+
+
+def without(experiment: Experiment, exclude_nodes: str | None) -> Experiment:
+    """The experiment, with the nodes of --exclude-nodes left out beside those of its file."""
+    from g5kdeploy.cli.nodes import split
+
+    words = split(exclude_nodes or "")
+    return experiment.model_copy(update={"exclude_nodes": (*experiment.exclude_nodes, *words)}) if words else experiment
