@@ -16,7 +16,7 @@ from g5kdeploy.lab.deployments import Deployment, Deployments, Report
 from g5kdeploy.lab.fetch import over_http
 from g5kdeploy.lab.kaenv import Environments
 from g5kdeploy.lab.kavlan import Kavlan, Vlan
-from g5kdeploy.lab.oar import Job, NodeState, Resource
+from g5kdeploy.lab.oar import Job, Listing, NodeState, Query, Resource
 from g5kdeploy.lab.reference import Commit, Reference, load
 from g5kdeploy.lab.reference.tree import Tree, put
 from g5kdeploy.lab.services import SiteServices
@@ -24,6 +24,7 @@ from g5kdeploy.lab.services import SiteServices
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 FOLDER = SHARED / "data" / "transcripts" / "g5k-api"
 RECORDED_AT = 1_795_368_276  # what the relative times of world-jobs.json count from
+MANY = 500  # rows for which the recording's database sorted
 INSTALLED_AT = 1_795_368_117  # when the recording server's code was installed: its Last-Modified
 ITS_NODES = {"paradoxe-1": 4, "paradoxe-10": 4, "paradoxe-2": 4, "paradoxe-3": 4, "parasilo-1": 2, "parasilo-2": 2,
              "roazhon4-1": 2}  # fmt: skip
@@ -114,7 +115,25 @@ class StandInKavlan(Kavlan):
         return ["snoir"]
 
 
+class RecordedJobs(seed.StoredJobs):
+    """The recording's database: where it had to sort, the alternatives of a moldable job came out the other way."""
+
+    def jobs(self, query: Query) -> Listing:
+        found = super().jobs(query)
+        sorts = len(query.states or ()) > 1 or (query.limit or 0) >= MANY
+        return (
+            Listing(tuple(sorted(found.jobs, key=lambda job: (-job.id, -job.alternative))), found.total)
+            if sorts
+            else found
+        )
+
+
 class AnyEnvironment(Environments):
+    """The recording's kadeploy knew the environments of one user by his name, and every name."""
+
+    def seen(self, owner: str | None = None, asking: str | None = None, latest: bool = True) -> list[dict[str, Any]]:
+        return [] if owner == "deploy" else super().seen(owner, asking, latest)
+
     def find(self, *_: Any, **__: Any) -> dict[str, Any]:
         return {"name": "any"}
 
@@ -220,7 +239,7 @@ def services(clock: Clock, folder: Path = FOLDER, later: bool = False) -> SiteSe
     )
     return SiteServices(
         reference=reference(folder),
-        oars={"rennes": seed.StoredJobs(lambda: everything, [*jobs, *(more_jobs() if later else [])])},
+        oars={"rennes": RecordedJobs(lambda: everything, [*jobs, *(more_jobs() if later else [])])},
         accounts=Accounts(
             dict.fromkeys(kept["users_of_the_unix_system"], "secret"),
             groups={one["name"]: one["site"] for one in groups["ggas"]},

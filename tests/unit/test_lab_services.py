@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from g5kdeploy.lab.accounts import Accounts
-from g5kdeploy.lab.api.call import page, parameters, parse_json, to_i
+from g5kdeploy.lab.api.call import BadParameters, page, parameters, parse_json, to_i
 from g5kdeploy.lab.api.negotiation import BadAccept, bare, media_type
 from g5kdeploy.lab.fetch import from_homes, public_file
 from g5kdeploy.lab.kaenv import Environments, environment
@@ -183,7 +183,11 @@ def test_numbers_as_ruby_reads_them() -> None:
 
 
 def test_queries_and_forms() -> None:
-    assert parameters("a=1&a=2&b[]=x&b[]=y&c&d=") == {"a": "2", "b": ["x", "y"], "c": "", "d": ""}
+    assert parameters("a=1&a=2&b[]=x&b[]=y&c&d=") == {"a": "2", "b": ["x", "y"], "c": None, "d": ""}
+    assert parameters("a[b]=1&a[c][]=2;e=3&f[]") == {"a": {"b": "1", "c": ["2"]}, "e": "3", "f": []}
+    for wrong in ("a=%zz", "a=%ff", "a[]=1&a[b]=2", "a[b]=1&a[]=2"):
+        with pytest.raises(BadParameters):
+            parameters(wrong)
 
 
 @pytest.mark.parametrize(

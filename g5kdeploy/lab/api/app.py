@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import email.utils
 import logging
 import re
 import time
@@ -16,9 +17,9 @@ from werkzeug.wsgi import FileWrapper
 
 from g5kdeploy.lab.api import cors
 from g5kdeploy.lab.api.answer import Answer, File, Headers, failure, finish, line, request_id
-from g5kdeploy.lab.api.call import NOBODY, Call, HttpError
+from g5kdeploy.lab.api.call import NOBODY, BadParameters, Call, HttpError
 from g5kdeploy.lab.api.negotiation import VERBS, BadAccept, accepted, bare
-from g5kdeploy.lab.api.routes import find
+from g5kdeploy.lab.api.routes import SLASH, find
 from g5kdeploy.lab.services import SiteServices
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,10 @@ NOT_FOUND = """<!DOCTYPE HTML PUBLIC "-//IETF//DTD HTML 2.0//EN">
 </body></html>
 """
 HTML = "text/html; charset=iso-8859-1"
+
+FILES = {"/robots.txt": "text/plain", "/favicon.ico": "image/vnd.microsoft.icon"}
+PUBLIC_FILES = "/opt/g5k-api/app/public"
+"""Where the package of the API server puts them."""
 
 StartResponse = Callable[[str, Headers], Any]
 Wsgi = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
@@ -95,8 +100,12 @@ def _call(services: SiteServices, environ: dict[str, Any], path: str, user: str 
 
 
 def path_of(environ: dict[str, Any]) -> str:
-    """The path, decoded, with single slashes and without one at its end."""
-    text = str(environ.get("PATH_INFO", "")).encode("latin-1").decode(errors="replace")
+    """The path, decoded, with single slashes and without one at its end; a slash that was escaped is `SLASH`."""
+    raw = str(environ.get("REQUEST_URI") or "").partition("?")[0]
+    if re.search("%2f", raw, re.IGNORECASE):
+        text = urllib.parse.unquote(re.sub("%2f", urllib.parse.quote(SLASH), raw, flags=re.IGNORECASE))
+    else:
+        text = str(environ.get("PATH_INFO", "")).encode("latin-1").decode(errors="replace")
     return "/" + re.sub("/+", "/", text).strip("/")
 
 
@@ -144,18 +153,18 @@ def answer(call: Call, began: float) -> tuple[int, Headers, bytes | File]:
     """Find the handler and let it answer; whatever goes wrong becomes a status and a text."""
     accept = call.headers.get("accept", "")
     if call.method not in VERBS:
-        return _bare(405, "Method Not Allowed", accept)
-    if call.path == "/robots.txt":
-        return 200, [("Content-Type", "text/plain"), ("Vary", "Origin"), ("Content-Length", "0")], b""
+        return _bare(call, 405, "Method Not Allowed")
+    if call.path in FILES and call.method in ("GET", "HEAD"):
+        return _file(call)
     try:
-        urllib.parse.parse_qsl(call.query_text, errors="strict")
-    except UnicodeDecodeError:
-        return _bare(400, "Bad Request", accept)
+        call.query  # noqa: B018 - whether it can be read
+    except BadParameters:
+        return _bare(call, 400, "Bad Request")
     try:
         handler, parts, call.format = find(call.method, call.path, call.services.trust_proxy)
     except HTTPException:
-        return _bare(404, "Not Found", accept)
-    call.format = call.format or str(call.query.get("format", ""))
+        return _bare(call, 404, "Not Found")
+    call.format = call.format or str(call.query.get("format") or "")
     try:
         accepted(accept)
     except BadAccept:
@@ -175,8 +184,20 @@ def answer(call: Call, began: float) -> tuple[int, Headers, bytes | File]:
         return failure(call, HttpError(500, str(error) or "Internal Server Error"), began)
 
 
-def _bare(status: int, error: str, accept: str) -> tuple[int, Headers, bytes]:
-    kind, body = bare(status, error, accept)
+def _file(call: Call) -> tuple[int, Headers, bytes]:
+    """A file of the server's own: empty here as there, where the server in front is told to send it."""
+    modified = email.utils.formatdate(call.services.reference.installed_at, usegmt=True)
+    headers = [("Last-Modified", modified), ("Content-Type", FILES[call.path])]
+    headers += [("X-Sendfile", f"{PUBLIC_FILES}{call.path}"), ("Vary", "Origin"), ("Content-Length", "0")]
+    return 200, headers, b""
+
+
+def _bare(call: Call, status: int, error: str) -> tuple[int, Headers, bytes]:
+    try:
+        asked = call.query.get("format")
+    except BadParameters:
+        asked = None
+    kind, body = bare(status, error, call.headers.get("accept", ""), call.path, asked)
     data = body.encode()
     headers = [("Content-Type", kind), ("X-Request-Id", request_id()), ("X-Runtime", "0.000500"), ("Vary", "Origin")]
     return status, [*headers, ("Content-Length", str(len(data)))], data

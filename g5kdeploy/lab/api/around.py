@@ -8,7 +8,7 @@ from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty, File, Raw
 from g5kdeploy.lab.api.call import Call, HttpError, blank, to_i
-from g5kdeploy.lab.api.reference import look_up
+from g5kdeploy.lab.api.reference import branch_of, look_up
 from g5kdeploy.lab.fetch import public_file
 
 PRIORITIES = {"p1": 40, "p2": 30, "p3": 20, "p4": 10, "besteffort": 0}
@@ -60,7 +60,7 @@ def refrepo(call: Call) -> Document:
 
 
 def _document(call: Call, path: str, missing: str) -> dict[str, Any]:
-    branch = call.query.get("branch") or "master"
+    branch = branch_of(call)
     if branch not in call.services.reference.checked_out:
         raise HttpError(404, f"Branch '{branch}' cannot be found.")
     found = look_up(call, path)

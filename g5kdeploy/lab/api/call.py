@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import urllib.parse
@@ -16,6 +17,7 @@ from g5kdeploy.lab.services import SiteServices
 ITEM = "application/vnd.grid5000.item+json"
 COLLECTION = "application/vnd.grid5000.collection+json"
 NOBODY = frozenset({"", "unknown", "(unknown)"})
+JSON = ("application/json", "text/x-json", "application/jsonrequest")
 FOR_A_MINUTE = "max-age=60, private"
 
 
@@ -26,6 +28,10 @@ class HttpError(Exception):
         super().__init__(message)
         self.status = status
         self.message = message
+
+
+class BadParameters(Exception):
+    """A query that no server can read."""
 
 
 FORBIDDEN = "You are not authorized to access this resource"
@@ -96,7 +102,7 @@ class Call:
             raise HttpError(500, f"Unable to contact {self.absolute(f'/sites/{site}/internal/kavlanapi/')}")
         return found
 
-    @property
+    @functools.cached_property
     def query(self) -> dict[str, Any]:
         """The query's parameters, as Rails reads them: the last of a name counts, `a[]` makes a list."""
         return parameters(self.query_text)
@@ -113,7 +119,7 @@ class Call:
         """
         if not self.raw:
             return None
-        if self.content_type in ("application/json", ITEM, COLLECTION):
+        if self.content_type in JSON:
             return parse_json(self.raw)
         if self.content_type == "application/x-www-form-urlencoded":
             return parameters(self.raw.decode(errors="replace"))
@@ -142,17 +148,47 @@ class Call:
 
 
 def parameters(text: str) -> dict[str, Any]:
-    """Fields of a query or form; "a[]=1&a[]=2" is a list."""
+    """Fields of a query or form: "a[]=1&a[]=2" is a list, "a[b]=1" a mapping, "a" is there and nothing.
+
+    Raises `BadParameters` for what cannot be decoded, and for a name that is used in two of these ways.
+    """
     found: dict[str, Any] = {}
-    for name, value in urllib.parse.parse_qsl(text, keep_blank_values=True):
-        if name.endswith("[]"):
-            found.setdefault(name[:-2], []).append(value)
-        else:
-            found[name] = value
-    for word in text.split("&"):
-        if word and "=" not in word:
-            found[urllib.parse.unquote_plus(word)] = ""
+    for word in re.split("[&;] *", text):
+        if not word:
+            continue
+        name, equals, value = word.partition("=")
+        _put(found, _unescaped(name), _unescaped(value) if equals else None)
     return found
+
+
+def _put(found: dict[str, Any], name: str, value: str | None) -> None:
+    outer, bracket, rest = name.partition("[")
+    if not outer or not bracket or "]" not in rest:
+        found[name] = value
+    elif rest == "]":
+        if not isinstance(kept := found.setdefault(outer, []), list):
+            raise BadParameters
+        if value is not None:
+            kept.append(value)
+    else:
+        inner, _, more = rest.partition("]")
+        if not isinstance(kept := found.setdefault(outer, {}), dict):
+            raise BadParameters
+        _put(kept, f"{inner}{more}", value)
+
+
+def _unescaped(text: str) -> str:
+    if re.search("%(?![0-9a-fA-F]{2})", text):
+        raise BadParameters
+    try:
+        return urllib.parse.unquote_plus(text, errors="strict")
+    except UnicodeDecodeError as error:
+        raise BadParameters from error
+
+
+def segment(text: str) -> str:
+    """A part of a path as a link has it: what may not stand there is escaped."""
+    return urllib.parse.quote(text, safe="-._~!$&'()*+,;=:@")
 
 
 def parse_json(raw: bytes) -> Any:
@@ -161,10 +197,17 @@ def parse_json(raw: bytes) -> Any:
     if match := re.search(r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])[^\n]*", text, re.IGNORECASE):
         raise ValueError(f"incomplete surrogate pair at '{match[0]}'")
     try:
-        return json.loads(text)
+        return _without_nothing(json.loads(text))
     except ValueError as error:
         at = text.removeprefix("[")
         raise ValueError(f"unexpected token at '{at}'") from error
+
+
+def _without_nothing(value: Any) -> Any:
+    """The value without the nulls in its lists, which Rails drops."""
+    if isinstance(value, list):
+        return [_without_nothing(one) for one in value if one is not None]
+    return {key: _without_nothing(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
 def to_i(value: Any) -> int:

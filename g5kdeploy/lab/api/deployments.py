@@ -17,8 +17,10 @@ ORDER = (
 )  # fmt: skip
 TEXTS = ("environment", "arch", "version", "key", "partition_label", "block_device", "reformat_tmp")
 FLAGS = ("disable_disk_partitioning", "disable_bootloader_install", "ignore_nodes_deploying")
+WIDEST = 2**31
 NO_COLUMN = ("reboot_classical_timeout", "reboot_kexec_timeout")
 FALSE = frozenset({False, "0", "f", "F", "false", "FALSE", "off", "OFF"})
+UNKNOWN = "          raise UnknownAttributeError.new(self, k.to_s)"
 INVALID = "The deployment you are trying to submit is not valid: "
 
 
@@ -101,6 +103,9 @@ def create(call: Call, site: str) -> Document:
     except ValueError as error:
         raise HttpError(400, f"{INVALID}{error}") from error
     wanted = read(params, call.site(site), user)
+    if not -WIDEST <= (wanted.vlan or 0) < WIDEST:
+        trouble = f"{wanted.vlan} is out of range for ActiveModel::Type::Integer with limit 4 bytes"
+        raise HttpError(500, f"Cannot launch deployment: {trouble}")
     try:
         launched = call.services.deployments.launch(wanted, call.absolute(f"/sites/{site}/files"))
     except NotDeployable as error:
@@ -112,14 +117,18 @@ def create(call: Call, site: str) -> Document:
 def read(params: dict[str, Any], site: str, user: str) -> Deployment:
     """The deployment that was asked for: known fields only, each turned into what its column holds."""
     for name in NO_COLUMN:
-        if _scalar(params.get(name)):
-            raise HttpError(400, f"{INVALID}unknown attribute '{name}' for Grid5000::Deployment.")
+        if _scalar(params.get(name)) or (name in params and params[name] is None):
+            text = f"unknown attribute '{name}' for Grid5000::Deployment."
+            raise HttpError(400, f"{INVALID}{text}\n\n{UNKNOWN}\n{' ' * UNKNOWN.index('raise')}^^^^^")
     fields: dict[str, Any] = {name: _text(params[name]) for name in TEXTS if _scalar(params.get(name))}
-    fields.update(
-        {name: params[name] not in FALSE for name in FLAGS if _scalar(params.get(name)) and params[name] != ""}
-    )
-    if _scalar(params.get("vlan")) and params["vlan"] != "":
-        fields["vlan"] = int(params["vlan"]) if isinstance(params["vlan"], bool) else to_i(params["vlan"])
+    for name in FLAGS:
+        if name in params and (params[name] is None or params[name] == ""):
+            fields[name] = None
+        elif _scalar(params.get(name)):
+            fields[name] = params[name] not in FALSE
+    vlan = params.get("vlan")
+    if _scalar(vlan) and (isinstance(vlan, bool) or not blank(vlan)):
+        fields["vlan"] = int(vlan) if isinstance(vlan, bool) else to_i(vlan)
     nodes = params.get("nodes")
     if not isinstance(nodes, list) or not all(_scalar(node) for node in nodes):
         nodes = []

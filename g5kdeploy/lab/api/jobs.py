@@ -210,9 +210,9 @@ def walltime(call: Call, site: str, job: str) -> Document:
     number = _known(call, site, job)
     status = dataclasses.asdict(call.scheduler(site).walltime(number))
     shown = {key: value for key, value in status.items() if value is not None and key != "job"}
-    where = f"/sites/{site}/jobs/{number}"
+    where = f"/sites/{site}/jobs"
     shown["uid"] = number
-    shown["links"] = [call.link("self", f"{where}/walltime"), call.link("parent", where)]
+    shown["links"] = [call.link("self", f"{where}/{number}/walltime"), call.link("parent", f"{where}/{job}")]
     return Document(shown)
 
 

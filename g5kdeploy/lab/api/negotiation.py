@@ -53,10 +53,19 @@ def varies(header: str, format: str) -> bool:
     return not format and bool(header.strip()) and not _LIKE_A_BROWSER.search(header)
 
 
-def bare(status: int, error: str, header: str) -> tuple[str, str]:
-    """Type and body for what no route takes: JSON or XML when that is the first choice, else nothing as HTML."""
+def bare(status: int, error: str, header: str, path: str = "", format: str | None = None) -> tuple[str, str]:
+    """Type and body for what no route takes: JSON or XML when that is the first choice, else nothing as HTML.
+
+    `format` is the query's, which comes before the header; the path's suffix comes after it.
+    """
+    suffix = re.search(r"\.(\w+)$", path)
     try:
-        first = (accepted(header) or [""])[0]
+        if format is not None:
+            first = f"application/{format}"
+        elif varies(header, ""):
+            first = (accepted(header) or [""])[0]
+        else:
+            first = f"application/{suffix[1]}" if suffix else ""
     except BadAccept:
         first = ""
     if first == "application/json":

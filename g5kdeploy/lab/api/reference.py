@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import email.utils
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
-from g5kdeploy.lab.api.call import COLLECTION, ITEM, Call, HttpError, page, to_i
+from g5kdeploy.lab.api.call import COLLECTION, ITEM, Call, HttpError, page, segment, to_i
+from g5kdeploy.lab.oar import Job
 from g5kdeploy.lab.reference import Commit
 from g5kdeploy.lab.reference.tree import (
     BeforeHistory,
@@ -44,25 +46,25 @@ def site(call: Call, site: str) -> Document:
 
 def clusters(call: Call, site: str) -> Document:
     """The clusters of a site that the wanted queues may use."""
-    where = f"/sites/{site}/clusters"
+    where = f"/sites/{segment(site)}/clusters"
     return _fetch(call, where, where, many="clusters")
 
 
 def cluster(call: Call, site: str, cluster: str) -> Document:
     """One cluster."""
-    where = f"/sites/{site}/clusters"
+    where = f"/sites/{segment(site)}/clusters"
     return _fetch(call, f"{where}/{cluster}", where, one="cluster")
 
 
 def nodes(call: Call, site: str, cluster: str) -> Document:
     """The nodes of a cluster."""
-    where = f"/sites/{site}/clusters/{cluster}/nodes"
+    where = f"/sites/{segment(site)}/clusters/{segment(cluster)}/nodes"
     return _fetch(call, where, where, many="nodes")
 
 
 def node(call: Call, site: str, cluster: str, node: str) -> Document:
     """One node."""
-    where = f"/sites/{site}/clusters/{cluster}/nodes"
+    where = f"/sites/{segment(site)}/clusters/{segment(cluster)}/nodes"
     return _fetch(call, f"{where}/{node}", where, one="node")
 
 
@@ -70,7 +72,7 @@ def things(kind: str, of_a_site: bool = True) -> tuple[Callable[..., Document], 
     """Handlers for a collection of plain documents, and for one of them: servers, pdus, network_equipments."""
 
     def where(site: str) -> str:
-        return f"/sites/{site}/{kind}" if of_a_site else f"/{kind}"
+        return f"/sites/{segment(site)}/{kind}" if of_a_site else f"/{kind}"
 
     def every(call: Call, site: str = "") -> Document:
         return _fetch(call, where(site), where(site), many=kind)
@@ -92,11 +94,11 @@ def _fetch(call: Call, path: str, collection: str, *, one: str = "", many: str =
     if found is None:
         raise HttpError(404, f"Cannot find resource {path}")
     commit, shown = found
-    if "deep" in call.query:
+    if call.query.get("deep") is not None:
         shown["links"] = _links_of_collection(call, collection)
     elif "items" in shown:
         shown["links"] = _links_of_collection(call, collection)
-        shown["items"] = [_with_links(call, dict(item), collection, many) for item in shown["items"]]
+        shown["items"] = [_with_links(call, dict(item), collection, many or one) for item in shown["items"]]
     else:
         shown = _with_links(call, shown, collection, one)
     shown["version"] = commit.oid
@@ -115,18 +117,19 @@ def look_up(call: Call, path: str, *, one: str = "", many: str = "") -> tuple[Co
     entry = find(commit.tree, inner)
     if entry is None:
         return None
-    deep = "deep" in query and not isinstance(entry, Blob)
+    asked_deep = query.get("deep") is not None
+    deep = asked_deep and not isinstance(entry, Blob)
     shown = call.services.reference.deep(commit, inner) if deep else expand(entry, commit.oid)
     queues = _queues(query.get("queues"))
     if one == "cluster":
         shown.setdefault("queues", list(USUAL_QUEUES))
         if not set(shown["queues"]) & queues:
             return None
-    elif many == "clusters" and "deep" not in query:
+    elif many == "clusters" and not asked_deep:
         items = [{**item, "queues": item.get("queues") or list(USUAL_QUEUES)} for item in shown["items"]]
         shown["items"] = [item for item in items if set(item["queues"]) & queues]
         shown["total"] = len(shown["items"])
-    elif one == "site" and "deep" in query and query.get("job_id"):
+    elif one == "site" and asked_deep and query.get("job_id"):
         _narrow_to_job(call, shown)
     return commit, shown
 
@@ -139,13 +142,12 @@ def _queues(given: str | None) -> set[str]:
 
 def _commit_for(call: Call, path: str, one: str) -> Commit | None:
     reference, query = call.services.reference, call.query
-    branch = query.get("branch") or "master"
+    branch = branch_of(call)
+    if one == "site" and query.get("deep") is not None and query.get("job_id") is not None:
+        query = {**query, "timestamp": _job(call, path).started_at}
     try:
         if query.get("version") is not None:
             return reference.commit_of(query["version"])
-        if one == "site" and "deep" in query and query.get("job_id"):
-            job = call.scheduler(path.split("/")[-1]).job(to_i(query["job_id"]))
-            return reference.commit_at(job.started_at if job else 0, branch)
         if query.get("timestamp") is not None:
             return reference.commit_at(to_i(query["timestamp"]), branch)
         if query.get("date") is not None:
@@ -157,22 +159,44 @@ def _commit_for(call: Call, path: str, one: str) -> Commit | None:
         raise HttpError(500, str(error)) from error
 
 
+def branch_of(call: Call) -> str:
+    """The branch that the query names."""
+    named = call.query.get("branch")
+    return "master" if named is None else str(named)
+
+
 def _moment(text: str) -> float:
+    for form in ("", "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%d %b %Y", "%d %B %Y", "%Y-%m"):
+        try:
+            given = datetime.strptime(text, form) if form else datetime.fromisoformat(text)  # noqa: DTZ007 - below
+        except ValueError:
+            continue
+        return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
     try:
-        given = datetime.fromisoformat(text)
+        return email.utils.parsedate_to_datetime(text).timestamp()
     except ValueError as error:
         raise HttpError(500, f"no time information in {json.dumps(text)}") from error
-    return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
+
+
+def _job(call: Call, path: str) -> Job:
+    """The job to which the query narrows a site."""
+    text = str(call.query["job_id"])
+    found = call.scheduler(path.split("/")[-1]).job(to_i(text))
+    if found is None:
+        raise HttpError(404, f"Couldn't find OAR::Job with 'job_id'={text}")
+    return found
 
 
 def _narrow_to_job(call: Call, shown: dict[str, Any]) -> None:
-    """Only the nodes of a job are left of a deep site."""
-    job = call.scheduler(str(shown["items"].get("uid", ""))).job(to_i(call.query["job_id"]))
-    names = {address.split(".")[0] for address in (job.nodes if job else ())}
+    """Only the nodes of a job are left of a deep site; a digit in a cluster's name is one too many for it."""
+    job = _job(call, str(shown["items"].get("uid", "")))
+    nodes = list(dict.fromkeys(one.address for one in job.resources if one.type == "default"))
+    clusters = {re.sub(r"([a-z]+)-[0-9]+.*", r"\1", address) for address in nodes}
+    names = {re.sub(r"([a-z]+-[0-9]+).*", r"\1", address) for address in nodes}
     kept = {
         uid: {**cluster, "nodes": [node for node in cluster.get("nodes", []) if node["uid"] in names]}
         for uid, cluster in shown["items"].get("clusters", {}).items()
-        if any(name.rsplit("-", 1)[0] == uid for name in names)
+        if uid in clusters
     }
     items = {key: value for key, value in shown["items"].items() if key in ("type", "uid")}
     shown["items"] = {"clusters": kept, **items}
@@ -215,24 +239,33 @@ def _with_links(call: Call, item: dict[str, Any], collection: str, kind: str) ->
 def versions(call: Call, resource: str = "") -> Document:
     """The history of a resource."""
     _history_headers(call)
-    branch = call.query.get("branch") or "master"
+    resource = re.sub("/?platforms", "", resource)
+    branch = branch_of(call)
     offset = to_i(call.query.get("offset"))
     _, limit = page(call.query, 100)
-    history = _history(call, resource, branch, f"origin/{branch}")
+    history = _history(call, resource, branch, f"origin/{branch}", call.services.reference.branches)
     if not history:
         raise HttpError(404, f"{resource} does not exist.")
+    start = offset if offset >= 0 else len(history) + offset
+    if limit < 0 or not 0 <= start <= len(history):
+        raise HttpError(500, no_method("map!", "    versions['items'].map! do |commit|", ".map!"))
     call.cache = "max-age=60, public"
-    start = offset if offset >= 0 else max(len(history) + offset, 0)
-    shown = [_version(call, one, resource) for one in history[start : start + max(limit, 0)]]
+    shown = [_version(call, one, resource) for one in history[start : start + limit]]
     parent = resource.rsplit("/", 1)[0] if "/" in resource else ""
     links = [call.link("self", f"{resource}/versions".lstrip("/"), COLLECTION), call.link("parent", parent)]
     return Document({"total": len(history), "offset": offset, "items": shown, "links": links})
 
 
+def no_method(name: str, line: str, marked: str) -> str:
+    """What Ruby says of a method that nothing has not, with the line of the source and the place in it."""
+    return f"undefined method `{name}' for nil:NilClass\n\n{line}\n{' ' * line.index(marked)}{'^' * len(marked)}"
+
+
 def version(call: Call, version: str, resource: str = "") -> Document:
     """One version of a resource: the newest one that touched it, seen from there."""
     _history_headers(call)
-    history = _history(call, resource, version, version)
+    resource = re.sub("/?platforms", "", resource)
+    history = _history(call, resource, version, version, call.services.reference.checked_out)
     if not history:
         raise HttpError(404, f"The resource '{resource}' does not exist.")
     call.cache = "max-age=60, public"
@@ -240,12 +273,14 @@ def version(call: Call, version: str, resource: str = "") -> Document:
 
 
 def latest(call: Call, resource: str = "") -> Empty:
-    """A redirect to the newest version."""
+    """A redirect to the newest version; one with a query leads to itself."""
     _history_headers(call)
-    newest = call.services.reference.last_touching(resource)
+    newest = call.services.reference.last_touching(re.sub("/?platforms", "", resource))
     if newest is None:
-        raise HttpError(500, "undefined method `oid' for nil:NilClass")
-    call.location = call.href(f"{resource}/versions/{newest.oid}".lstrip("/"))
+        raise HttpError(500, no_method("oid", "    sha = repository.find(resource_path).oid", ".oid"))
+    full = call.path + (f".{call.format}" if call.path.endswith("/latest") and call.format else "")
+    full += f"?{call.query_text}" if call.query_text else ""
+    call.location = call.href(re.sub(r"latest(.json)?$", newest.oid, full))
     return Empty(307)
 
 
@@ -254,10 +289,16 @@ def _history_headers(call: Call) -> None:
     call.vary_accept = True
 
 
-def _history(call: Call, resource: str, name: str, shown_name: str) -> list[Commit]:
+def _history(call: Call, resource: str, name: str, shown_name: str, branches: Collection[str]) -> list[Commit]:
+    """The history from a branch among those, or from a version."""
     try:
+        if name in call.services.reference.branches and name not in branches:
+            raise NoSuchReference(name)
         return call.services.reference.versions(resource, name)
     except NoSuchReference as error:
+        if re.fullmatch("[0-9a-f]{4,40}", shown_name):
+            what = "id" if len(shown_name) == 40 else "prefix"
+            raise HttpError(500, f"object not found - no match for {what} ({shown_name})") from error
         raise HttpError(404, str(NoSuchReference(shown_name))) from error
 
 

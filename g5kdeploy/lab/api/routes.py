@@ -12,6 +12,9 @@ from g5kdeploy.lab.api import around, deployments, environments, jobs, reference
 from g5kdeploy.lab.api.answer import Answer, Document
 from g5kdeploy.lab.api.call import Call
 
+SLASH = "\u2215"
+"""Stands for an escaped slash while a path is taken apart: such a one does not part names."""
+
 Handler = Callable[..., Answer]
 Routes = list[tuple[tuple[str, ...], str, Handler]]
 
@@ -151,7 +154,7 @@ def find(method: str, path: str, alone: bool) -> tuple[Handler, dict[str, Any], 
                 handler, parts = adapter.match(at, wanted)
             except (NotFound, MethodNotAllowed):
                 continue
-            return handler, dict(parts), suffix
+            return handler, {name: part.replace(SLASH, "/") for name, part in parts.items()}, suffix
     raise NotFound
 
 

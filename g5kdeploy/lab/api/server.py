@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from cheroot import wsgi
+from cheroot.server import HTTPConnection, HTTPRequest
 
 from g5kdeploy.base.problem import Problem
+
+
+class _FirstLine:
+    """A stream whose first line, that of the request, begins its path with a single slash."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readline(self) -> bytes:
+        return re.sub(rb"^(\S+) //+", rb"\1 /", self._stream.readline())
+
+
+class _Request(HTTPRequest):
+    """A request whose path may begin with two slashes: else it would be taken for the name of another server."""
+
+    def read_request_line(self) -> bool:
+        stream, self.rfile = self.rfile, _FirstLine(self.rfile)
+        try:
+            return bool(super().read_request_line())  # type: ignore[no-untyped-call]
+        finally:
+            self.rfile = stream
+
+
+class _Connection(HTTPConnection):
+    RequestHandlerClass = _Request
 
 
 class Server:
@@ -16,6 +43,7 @@ class Server:
 
     def __init__(self, app: Callable[..., Any], host: str = "127.0.0.1", port: int = 0, threads: int = 10) -> None:
         self._server = wsgi.Server((host, port), app, numthreads=threads, server_name="g5k-api", timeout=60)
+        self._server.ConnectionClass = _Connection
         self._thread: threading.Thread | None = None
         self.host = host
 

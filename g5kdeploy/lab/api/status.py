@@ -9,7 +9,7 @@ from typing import Any
 from g5kdeploy.lab.api.answer import Document
 from g5kdeploy.lab.api.call import Call, HttpError, blank
 from g5kdeploy.lab.api.jobs import described
-from g5kdeploy.lab.api.reference import look_up
+from g5kdeploy.lab.api.reference import look_up, no_method
 from g5kdeploy.lab.oar import Job, Resource
 
 KINDS = {
@@ -46,8 +46,11 @@ def of_site(call: Call, site: str) -> Document:
     else:
         found = look_up(call, f"/sites/{site}/clusters", many="")
         if found is None:
-            raise HttpError(500, "undefined method `[]' for nil:NilClass")
-        clusters = {item["uid"] for item in found[1]["items"] if isinstance(item, dict)}
+            line = "      valid_clusters = site_clusters['items'].map { |i| i['uid'] }"
+            raise HttpError(500, no_method("[]", line, "['items']"))
+        if isinstance(found[1]["items"], dict):  # a deep answer
+            raise HttpError(500, "no implicit conversion of String into Integer")
+        clusters = {item["uid"] for item in found[1]["items"]}
     wanted = {kind for kind in KINDS.values() if query.get(kind) != "no"}
     links = [call.link("self", f"/sites/{site}/status"), call.link("parent", f"/sites/{site}")]
     return _answer(call, site, links, wanted, clusters, query)

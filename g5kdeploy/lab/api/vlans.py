@@ -118,6 +118,9 @@ def _node_list(call: Call) -> list[Any]:
     call.allow("POST")
     if call.content_type != "application/json":
         raise HttpError(415, f"Content-Type '{call.content_type}' is not supported")
+    if isinstance(body, dict):
+        wrapped = body.get("vlans_node" if call.path.count("/") == 5 else "vlans_nodes_all", body)
+        body = wrapped.get("_json") if isinstance(wrapped, dict) else None
     if not isinstance(body, list) or not body:
         raise HttpError(422, "Missing node list")
     return body
@@ -152,7 +155,8 @@ def dhcpd(call: Call, site: str, vlan: str) -> Empty:
     call.allow("PUT")
     if call.content_type != "application/json":
         raise HttpError(415, f"Content-Type '{call.content_type}' is not supported")
-    action = body.get("action") if isinstance(body, dict) else None
+    wrapped = body.get("vlan", body) if isinstance(body, dict) else None
+    action = wrapped.get("action") if isinstance(wrapped, dict) else None
     if action not in ("start", "stop"):
         raise HttpError(422, "An action ('start' or 'stop') should be provided")
     try:
