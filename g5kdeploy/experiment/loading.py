@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from g5kdeploy.experiment.model import Experiment, at
+from g5kdeploy.experiment.model import Experiment, at, is_file
 from g5kdeploy.experiment.source import Mistake, Mistakes, Place, Source, read
 
 FILE_NAME = "experiment.yaml"
@@ -165,6 +165,10 @@ def _cross_checks(source: Source, file: Path) -> None:
             near = difflib.get_close_matches(wanted, [str(name) for name in roles], 1)
             hint = f"did you mean `{near[0]}`?" if near else "roles: " + ", ".join(map(str, roles))
             source.wrong(("benchmark", "role"), f"there is no role `{wanted}`", hint)
+    environment = values.get("environment")
+    if isinstance(environment, str) and is_file(environment) and not (file.parent / environment).is_file():
+        hint = f"no file {file.parent / environment}"
+        source.wrong(("environment",), f"the environment's description `{environment}` does not exist", hint)
     composition = values.get("composition", ".")
     if not isinstance(composition, str):
         return

@@ -184,7 +184,7 @@ class Experiment(_Part):
     additions: Literal["refuse", "ignore"] = "refuse"
     """What a build without nixpkgs does about NixOS modules that composition.nix adds to roles.nix."""
     environment: Text = "debian12-min"
-    """The environment that kadeploy installs first."""
+    """What kadeploy installs first: a name, name@user, the URL of a description, or a description's file (*.yaml, a path)."""
     cache: Cache = Cache()
     kernel: Kernel = Kernel()
     exporter: Exporter = Exporter()
@@ -210,14 +210,26 @@ class Experiment(_Part):
         path = self.composition / self.check.script
         return path if path.is_file() else None
 
+    @property
+    def environment_file(self) -> Path | None:
+        """The file here that describes the environment, absolute; None when the site has it already."""
+        return Path(self.environment) if is_file(self.environment) else None
+
     def document(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
+def is_file(environment: str) -> bool:
+    """Whether an environment is a file here: neither a registered name nor a URL."""
+    return "://" not in environment and ("/" in environment or environment.endswith((".yaml", ".yml")))
+
+
 def at(file: Path, experiment: Experiment) -> Experiment:
-    """The same experiment, told where its file is and with its composition's folder made absolute."""
-    folder = (file.parent / experiment.composition).resolve()
-    placed = experiment.model_copy(update={"composition": folder})
+    """The same experiment, told where its file is and with the paths in it made absolute."""
+    update: dict[str, Any] = {"composition": (file.parent / experiment.composition).resolve()}
+    if is_file(experiment.environment):
+        update["environment"] = str((file.parent / experiment.environment).resolve())
+    placed = experiment.model_copy(update=update)
     placed._file = file
     return placed

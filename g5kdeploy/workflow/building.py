@@ -7,10 +7,12 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from g5kdeploy import closure
+from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.boot import Source
 from g5kdeploy.closure import Bundle
 from g5kdeploy.closure.image import Image, Part, push_image
 from g5kdeploy.events.failure import InvalidUse
+from g5kdeploy.testbed import environments
 from g5kdeploy.workflow.session import Session
 
 BUILD_SECONDS = 3600.0
@@ -76,12 +78,43 @@ def push(session: Session) -> dict[str, Any]:
         session.manifest, sorted(experiment.roles), session.frontend, deadline, session.emit, experiment.cache.folder
     )
     bundle = closure.push_bundle(session.frontend, deadline, session.emit)
+    url = _environment(session, deadline)
     images = {}
     if session.experiment.flavour == RAMDISK:
         for role in sorted(session.experiment.roles):
             image = push_image(session.manifest, role, session.frontend, deadline, session.emit)
             images[role] = asdict(image)
-    return {"cache": asdict(pushed), "bundle": asdict(bundle), "images": images}
+    return {"cache": asdict(pushed), "bundle": asdict(bundle), "images": images, "environment": url}
+
+
+def _environment(session: Session, deadline: Deadline) -> dict[str, Any] | None:
+    """The experiment's own environment, brought where kadeploy finds it; None for one that the site has."""
+    file = session.experiment.environment_file
+    if file is None:
+        return None
+    own = environments.read(file)
+    url = environments.publish(own, session.frontend, session.web, deadline, session.emit)
+    return {"file": str(file), "stamp": own.stamp(), "url": url}
+
+
+def environment(session: Session) -> str:
+    """What kadeploy is to be told: a name, or a URL. Raises `InvalidUse` for a file that was not pushed as it is now."""
+    file = session.experiment.environment_file
+    if file is None:
+        return session.experiment.environment
+    record = session.run.phases().get("push")
+    told = record.result.get("environment") if record else None
+    if not told or told["file"] != str(file) or told["stamp"] != environments.read(file).stamp():
+        raise InvalidUse(
+            f"the environment {file} was not pushed as it is now", hint=f"g5kdeploy push {session.experiment.file}"
+        )
+    return str(told["url"])
+
+
+def environment_key(session: Session) -> Any:
+    """Changes when the environment does."""
+    file = session.experiment.environment_file
+    return session.experiment.environment if file is None else [str(file), environments.read(file).stamp()]
 
 
 def image(session: Session, role: str) -> Image | None:

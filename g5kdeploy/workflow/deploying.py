@@ -12,7 +12,7 @@ from g5kdeploy.boot import Facts, Handover, Proof, boot, new_host_key
 from g5kdeploy.boot import facts as look
 from g5kdeploy.events.failure import Failure, InvalidUse, NotAllowed
 from g5kdeploy.node import HostKeyChanged, Stage, fan_out
-from g5kdeploy.testbed import kadeploy
+from g5kdeploy.testbed import environments, kadeploy
 from g5kdeploy.testbed.request import site_of
 from g5kdeploy.workflow import building
 from g5kdeploy.workflow.session import Session
@@ -37,8 +37,13 @@ def deploy(session: Session) -> dict[str, Any]:
 
 
 def _another_chance(session: Session) -> None:
-    """Nodes that an earlier deployment lost are deployed anew; those too that run with other kernel parameters."""
+    """Nodes that an earlier deployment lost are deployed anew; those too whose environment or kernel parameters changed."""
+    wanted = building.environment(session)
     for name, node in session.run.nodes().items():
+        installed = node["facts"].get("environment")
+        if installed not in (None, wanted):
+            session.run.set_node(name, stage=Stage.RESERVED.value, facts={"environment": None})
+            session.emit.note("deploy", f"has {installed}, is deployed anew", name)
         booted = node["facts"].get("params")
         if booted is not None and booted != session.manifest.roles[node["role"]].params:
             session.run.set_node(name, stage=Stage.RESERVED.value, facts={"params": None})
@@ -53,9 +58,11 @@ def environment(session: Session) -> None:
     todo = [name for name, node in session.run.nodes().items() if node["stage"] == Stage.RESERVED.value]
     if not todo:
         return
-    name = session.experiment.environment
+    name = building.environment(session)
     deadline = session.deadline(DEPLOY_SECONDS, f"the deployment of {name}")
     try:
+        if "://" in name:
+            environments.check_reachable(name, session.frontend, deadline, session.emit)
         verdicts = _on_sites(session, todo, name, deadline)
     except Problem as problem:
         session.check_job(problem)
