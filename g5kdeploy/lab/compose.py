@@ -46,6 +46,7 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
         pace=settings.pace,
         hooks=_hooks(site, kavlan, deployer),
         users=lambda user: user == settings.user,
+        directories=lambda user, path: jobs.directory(site, path),
     )
     kavlan.holders = lambda vlan: _holders(oar, vlan)
     environments = kaenv.Environments(_registered())

@@ -13,6 +13,7 @@ from typing import Any
 
 from g5kdeploy.base.clock import Clock
 from g5kdeploy.lab.oar import Hooks, Job, Oar, Refused, Resource
+from g5kdeploy.lab.oar.admission import FORBIDDEN, MISSING
 from g5kdeploy.lab.oar.text import PARIS
 
 RECORDED = Path(__file__).parents[2].parent / "shared" / "data" / "transcripts" / "oar"
@@ -65,6 +66,13 @@ def recorded_site() -> list[Resource]:
     return resources
 
 
+def directories(user: str, path: str) -> str:
+    """The folders of the recording's frontend."""
+    if path in (f"/home/{user}", "/tmp", "/var/tmp"):
+        return ""
+    return FORBIDDEN if path in ("/", "/home", "/root", "/etc", "/usr", "/var") else MISSING
+
+
 @dataclass
 class Answer:
     """What the scheduler said to one step: exit code or HTTP status, and the words."""
@@ -94,6 +102,7 @@ class Player:
             self.time.clock(),
             hooks=Hooks(on_launch=self._silent),
             users=lambda user: user != "nosuchuser",
+            directories=directories,
         )
         self.time.run(self.oar, 10)
         for step in self.scenario["steps"]:

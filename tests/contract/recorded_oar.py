@@ -16,6 +16,7 @@ from g5kdeploy.lab.oar import Oar, Resource
 from g5kdeploy.lab.oar.model import Value
 from g5kdeploy.lab.services import SiteServices
 from tests.contract import recorded
+from tests.contract.oar_player import directories
 from tests.contract.player import MUST_DIFFER, Now, Player, by_name, differences
 from tests.contract.scripted import HandClock
 
@@ -52,7 +53,11 @@ def services(folder: Path, clock: Clock, world: Path = recorded.FOLDER) -> SiteS
     environments = Environments()
     return SiteServices(
         reference=recorded.reference(world),
-        oars={"rennes": Oar(folder / "oar.sqlite", resources(), clock=clock, users=USERS.__contains__)},
+        oars={
+            "rennes": Oar(
+                folder / "oar.sqlite", resources(), clock=clock, users=USERS.__contains__, directories=directories
+            )
+        },
         accounts=Accounts(dict.fromkeys(USERS, "secret")),
         deployments=Deployments(":memory:", recorded.StandInKadeploy(), environments, rights=lambda user, nodes: True),
         environments=environments,

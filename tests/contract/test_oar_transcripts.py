@@ -19,7 +19,6 @@ PLAYED = [name for name in SCENARIOS if not name.startswith("24")]  # 24 kept no
 
 BESIDE = "the recordings ran side by side: another scenario held two reservations of the same user"
 CASCADE = "a quote in a name breaks OAR's own SQL in a dozen places; the lab says the first error and stops"
-FOLDERS = "whether a directory exists is the frontend's business: the job ends in Error instead"
 ONE_PASS = "requests within half a second are taken by one pass here: the first of them was granted alone there"
 
 # (scenario, step) -> why, and what the lab answers instead: (code, part of the text)
@@ -29,7 +28,6 @@ DIFFERENT_ANSWERS: dict[tuple[str, int], tuple[str, int, str]] = {
     ("06", 66): (BESIDE, 0, "# Reservation valid --> OK"),
     ("06", 36): (CASCADE, 8, "DBD::Pg::db do failed: ERROR:"),
     ("07", 18): (CASCADE, 400, 'DBD::Pg::db do failed: ERROR:  syntax error at or near "c"'),
-    ("07", 19): (FOLDERS, 201, "OAR_JOB_ID="),
 }
 # (scenario, recorded job) -> why, and how many events are the same
 DIFFERENT_EVENTS: dict[tuple[str, int], tuple[str, int]] = {("14", 3): (ONE_PASS, 8)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+import string
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +16,9 @@ from g5kdeploy.lab.oar.text import duration
 
 QUEUES = ("admin", "testing", "default", "production", "besteffort")
 """By falling priority."""
+
+MISSING, FORBIDDEN = "No such file or directory", "Permission denied"
+"""What the system says of a directory that cannot be used."""
 
 DEFAULT_WALLTIME = 3600
 MAX_RESERVATIONS = 2
@@ -116,6 +121,33 @@ def read(user: str, request: Mapping[str, object], now: float) -> Order:
         keyed="import-job-key-from-file" in options,
         warnings=warnings,
     )
+
+
+def check_directory(user: str, request: Mapping[str, object], directories: Callable[[str, str], str]) -> None:
+    """OAR's REST API copies a script into the job's directory and goes there, before oarsub reads anything.
+
+    `directories(user, path)` is "" for one that the user can write in, else the system's words. Raises `Refused`.
+    """
+    given = next((request[key] for key in ("directory", "workdir") if request.get(key) is not None), None)
+    if given is None or (given == "" and request.get("script") is None):
+        return
+    path = re.sub("^~", f"/home/{user}", str(given), count=1)
+    trouble = directories(user, path or "/")
+    if not trouble:
+        return
+    if request.get("script") is None:
+        text = f"bash: line 1: cd: {path}: {trouble}\n"
+    elif trouble == MISSING:
+        text = f"cp: cannot create regular file '{path}/': Not a directory\n"
+    else:
+        text = f"cp: cannot create regular file '{path.rstrip('/')}/{script_name()}': {trouble}\n"
+    raise Refused(500, 1, text, "Oar server error")
+
+
+def script_name() -> str:
+    """The name that OAR's REST API gives to a script in the job's directory."""
+    letters = random.choices(string.ascii_letters + string.digits + "_", k=5)  # noqa: S311 - a file name
+    return f"oarapi.subscript.{''.join(letters)}"
 
 
 def _options(request: Mapping[str, object]) -> tuple[dict[str, object], str | None, str | None]:

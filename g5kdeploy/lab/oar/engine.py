@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
-import string
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -43,6 +41,7 @@ class Oar:
     users: whether a login has an account (without one, `Refused` with status 401).
     pace: >1 shortens the pauses of the scheduler (between passes), never walltimes or dates.
     frontend: the name of the machine on which the commands of deploy jobs run, for the texts of events.
+    directories: what the frontend says of a user's directory, "" when he can write in it (`admission.MISSING`...).
     """
 
     def __init__(
@@ -54,6 +53,7 @@ class Oar:
         hooks: Hooks | None = None,
         users: Callable[[str], bool] = lambda _user: True,
         frontend: str = "127.0.0.1",
+        directories: Callable[[str, str], str] = lambda _user, _path: "",
     ) -> None:
         self._store = Store(store)
         self._inventory = Inventory(resources, self._store.node_states())
@@ -61,6 +61,7 @@ class Oar:
         self._core.snapshot = self._snapshot
         self._core.wake = self._wake
         self._users = users
+        self._directories = directories
         self._changed = threading.Condition(threading.RLock())
         self._reading = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -147,6 +148,7 @@ class Oar:
         """
         if not self._users(user):
             raise Refused(401, 52, _NO_USER, "Permission denied")
+        admission.check_directory(user, request, self._directories)
         with self._changed:
             core = self._core
             order = admission.read(user, request, core.wall())
@@ -364,8 +366,7 @@ def _entry(order: admission.Order, now: int) -> Entry:
     mode = "R" if order.reservation else "B"
     command, initial = order.command, order.initial_request
     if order.script is not None:
-        suffix = "".join(random.choices(string.ascii_letters + string.digits + "_", k=5))  # noqa: S311 - a file name
-        command = f"./oarapi.subscript.{suffix}"
+        command = f"./{admission.script_name()}"
         initial = f"{initial} {command}"
     return Entry(
         user=order.user,

@@ -10,6 +10,7 @@ import threading
 
 from g5kdeploy.base import process
 from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.lab.oar.admission import FORBIDDEN, MISSING
 from g5kdeploy.lab.oar.model import DirectoryMissing, Job
 from g5kdeploy.lab.site import names, standard
 from g5kdeploy.lab.site.site import Site
@@ -61,14 +62,26 @@ class Running:
                 return
 
 
+def directory(site: Site, path: str) -> str:
+    """What the frontend says of a directory: "" when the user can write in it."""
+    deadline = Deadline.after(20, f"the directory {path}")
+    if not _test(site, "-d", path, deadline):
+        return MISSING
+    return "" if _test(site, "-w", path, deadline) else FORBIDDEN
+
+
+def _test(site: Site, what: str, path: str, deadline: Deadline) -> bool:
+    words = [*site.namespace.enter(mounts=True), *_USER, "test", what, path]
+    return process.run(words, deadline, check=False).returncode == 0
+
+
 def run(site: Site, job: Job, again: bool) -> Running | Lost:
     """Start a job's command as its user; raises `DirectoryMissing`. `again`: it was started by an earlier daemon."""
     if again or not job.command:
         return Lost()
     inside = site.namespace.enter(mounts=True)
     deadline = Deadline.after(20, f"the directory of job {job.id}")
-    test = [*inside, *_USER, "test", "-d", job.directory]
-    if process.run(test, deadline, check=False).returncode != 0:
+    if not _test(site, "-d", job.directory, deadline):
         raise DirectoryMissing(job.directory)
     words = [*inside, *_USER, "/bin/bash", "-lc", _script(job)]
     with (site.folder / "jobs.log").open("ab") as log:
