@@ -69,6 +69,15 @@ def group(name: str, text: str, example: str) -> Callable[[Callable[..., Any]], 
     return make
 
 
+def subgroup(name: str, short: str, text: str, example: str) -> Callable[[Callable[..., Any]], click.Group]:
+    """Make a group that another one adds to its commands; its function takes nothing and does nothing."""
+
+    def make(function: Callable[..., Any]) -> click.Group:
+        return click.group(name, help=_help(text, example), short_help=short)(function)
+
+    return make
+
+
 def subcommand(parent: click.Group, name: str, short: str, text: str, example: str) -> Callable[..., click.Command]:
     """Make a command of a group, with the options that all commands have."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from g5kdeploy.cli import lab_fault
 from g5kdeploy.cli.command import group, subcommand
 from g5kdeploy.cli.options import output_option
 
@@ -27,6 +28,9 @@ STOP_SECONDS = 60.0
 )
 def command() -> None:
     """Commands of the lab."""
+
+
+command.add_command(lab_fault.command)
 
 
 def _places() -> Places:

@@ -16,6 +16,7 @@ from g5kdeploy.lab.deployments import Deployments
 from g5kdeploy.lab.environments import NAMES
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
 from g5kdeploy.lab.oar import Hooks, Job, Oar, Resource, Scheduler
+from g5kdeploy.lab.orders import UnluckyDeployer
 from g5kdeploy.lab.reference import NodeHardware, Reference
 from g5kdeploy.lab.services import SiteServices
 from g5kdeploy.lab.settings import Places, Settings
@@ -33,6 +34,7 @@ class Composed:
 
     services: SiteServices
     oar: Oar
+    unlucky: UnluckyDeployer
 
 
 def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) -> Composed:
@@ -49,10 +51,11 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
         directories=lambda user, path: jobs.directory(site, path),
     )
     kavlan.holders = lambda vlan: _holders(oar, vlan)
+    unlucky = UnluckyDeployer(deployer)
     environments = kaenv.Environments(_registered())
     deployments = Deployments(
         places.folder / "deployments.sqlite",
-        deployer,
+        unlucky,
         environments,
         rights=lambda user, nodes: _may_deploy(oar, user, nodes),
         kavlans={names.SITE: kavlan},
@@ -68,7 +71,7 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
         kavlans={names.SITE: kavlan},
         homes=places.homes,
     )
-    return Composed(services, oar)
+    return Composed(services, oar, unlucky)
 
 
 def data_of(settings: Settings) -> Reference:

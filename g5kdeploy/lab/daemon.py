@@ -71,6 +71,9 @@ class Daemon:
     def _serve(self, site: Any, deployer: Any) -> str:
         from g5kdeploy.lab import compose
         from g5kdeploy.lab.api import Server, make_app
+        from g5kdeploy.lab.control_socket import Listener
+        from g5kdeploy.lab.faults import Faults
+        from g5kdeploy.lab.orders import Orders
 
         made = compose.compose(self.places, self.settings, site, deployer)
         self._undo.append(("deployments' store", made.services.deployments.close))
@@ -78,7 +81,7 @@ class Daemon:
         self._undo.append(("scheduler", made.oar.stop))
         port_file = self.places.folder / "port"
         port = int(port_file.read_text()) if port_file.exists() else 0
-        app = make_app(made.services)
+        app = Faults(make_app(made.services))
         try:
             server = Server(app, port=port)
             server.start()
@@ -87,6 +90,9 @@ class Daemon:
             server.start()
         self._undo.append(("API", server.stop))
         files.write(port_file, f"{server.port}\n")
+        orders = Orders(app, made.unlucky, made.services.oars, list(site.nodes))
+        self._undo.append(("faults", app.clear))
+        self._undo.append(("orders", Listener(self.places.control, orders.take).stop))
         return f"http://127.0.0.1:{server.port}/stable"
 
     def stop(self) -> None:

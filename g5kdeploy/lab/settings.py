@@ -97,5 +97,10 @@ class Places:
         return self.folder / "daemon.log"
 
     @property
+    def control(self) -> Path:
+        """The socket over which the running daemon takes orders."""
+        return self.folder / "control"
+
+    @property
     def lock(self) -> Path:
         return self.folder / "lock"

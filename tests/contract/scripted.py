@@ -16,13 +16,13 @@ from g5kdeploy.base.clock import Clock
 from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.api import Server, make_app
 from g5kdeploy.lab.deployments import MACRO_STEPS, Deployment, Deployments, Report
+from g5kdeploy.lab.faults import Faults
 from g5kdeploy.lab.inventory import resources
 from g5kdeploy.lab.kaenv import Environments, environment
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
 from g5kdeploy.lab.oar import Oar
 from g5kdeploy.lab.reference import NodeHardware, Reference, SiteNetwork, lab_site
 from g5kdeploy.lab.services import SiteServices
-from tests.contract.faults import Faults
 
 TUESDAY = 1_795_510_800.0  # 2026-11-24 10:00 in Paris
 STEP_SECONDS = 40.0

@@ -97,6 +97,25 @@ def test_a_killed_lab_leaves_nothing_and_goes_on_where_it_was(home: Path) -> Non
     again.wait_job(job, "error", "terminated")
 
 
+def test_bad_luck_is_ordered_while_it_runs(home: Path) -> None:
+    nothing = call(home, "lab", "fault", "list")
+    assert nothing.returncode == 1 and "no lab runs" in nothing.stderr
+    lab = Lab.start(home, "--nodes", "1")
+    wrong = call(home, "lab", "fault", "api", "--hang", "--status", "500")
+    assert wrong.returncode == 2 and "one alone" in wrong.stderr
+    done = call(home, "lab", "fault", "api", "--path", "/jobs$", "--status", "502", "--text", "Bad Gateway")
+    assert (done.returncode, done.stdout) == (0, ".* /jobs$: status 502, once\n")
+    assert (lab.api("GET", "jobs").status_code, lab.api("GET", "jobs").status_code) == (502, 200)
+    assert call(home, "lab", "fault", "node", "vm-1", "--ko-at", "BootNewEnv").returncode == 0
+    assert "lost in BootNewEnv" in call(home, "lab", "fault", "list").stdout
+    assert call(home, "lab", "fault", "site", "lab").returncode == 0
+    assert lab.api("GET", "status").status_code == 503
+    assert "taken back" in call(home, "lab", "fault", "clear").stdout
+    assert lab.api("GET", "status").status_code == 200
+    unknown = call(home, "lab", "fault", "job", "7")
+    assert unknown.returncode == 1 and "cannot be killed" in unknown.stderr and "Traceback" not in unknown.stderr
+
+
 def test_what_cannot_start_says_why(home: Path) -> None:
     wrong = call(home, "lab", "start", "--nodes", "0")
     assert wrong.returncode == 2 and "1 to 64 nodes" in wrong.stderr and "Traceback" not in wrong.stderr

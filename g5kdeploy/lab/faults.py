@@ -6,10 +6,16 @@ import errno
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
+LONGEST = 600.0
+"""Seconds after which whatever hangs goes on."""
+
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
 GATEWAY_PAGE = "<html><head><title>502 Proxy Error</title></head><body><h1>Proxy Error</h1></body></html>"
 
 
@@ -33,6 +39,18 @@ class Fault:
     """Real seconds to wait before answering."""
     gate: threading.Event | None = None
     """The request is carried out, and answered when this is set."""
+    hang: threading.Event | None = None
+    """The request is neither carried out nor answered before this is set, which taking the order back does."""
+
+    def told(self) -> str:
+        """What happens, in words."""
+        if self.status:
+            return f"status {self.status}" if self.type.startswith("text/plain") else f"garbage, status {self.status}"
+        if self.lost:
+            return "the answer is lost"
+        if self.cut is not None:
+            return f"cut after {self.cut} bytes"
+        return "hangs" if self.hang is not None else f"{self.slow:g} s late"
 
     def meets(self, method: str, path: str) -> bool:
         return self.times > 0 and bool(re.fullmatch(self.method, method) and re.search(self.path, path))
@@ -43,8 +61,8 @@ class Faults:
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self.app = app
-        self.asked: list[tuple[str, str]] = []
-        """All requests, as (method, path with query), faulty or not."""
+        self.asked: deque[tuple[str, str]] = deque(maxlen=100_000)
+        """The last requests, as (method, path with query), faulty or not."""
         self._orders: list[Fault] = []
         self._lock = threading.Lock()
 
@@ -69,9 +87,17 @@ class Faults:
         return self.order(lost=True, method=method, **more)
 
     def clear(self) -> None:
-        """Take all orders back."""
+        """Take all orders back; what hangs goes on."""
         with self._lock:
+            for one in self._orders:
+                if one.hang is not None:
+                    one.hang.set()
             self._orders.clear()
+
+    def orders(self) -> list[Fault]:
+        """What is still ordered."""
+        with self._lock:
+            return [one for one in self._orders if one.times > 0]
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
@@ -85,18 +111,20 @@ class Faults:
         return self.app(environ, start_response) if fault is None else self._suffer(fault, environ, start_response)
 
     def _suffer(self, fault: Fault, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if fault.hang is not None:
+            fault.hang.wait(LONGEST)
         time.sleep(fault.slow)
         if fault.status:
             body = fault.body.encode()
             headers = {"Content-Type": fault.type, "Content-Length": str(len(body)), **fault.headers}
-            start_response(f"{fault.status} Ordered", list(headers.items()))
+            start_response(f"{fault.status} {PHRASES.get(fault.status, 'Ordered')}", list(headers.items()))
             return [body]
         if fault.lost and not fault.execute:
             raise ConnectionResetError(errno.ECONNRESET, "ordered")
         kept: list[Any] = []
         body = b"".join(self.app(environ, lambda *line: kept.append(line)))
         if fault.gate is not None:
-            fault.gate.wait(600)
+            fault.gate.wait(LONGEST)
         if fault.lost:
             raise ConnectionResetError(errno.ECONNRESET, "ordered")
         status, headers_sent = kept[0][:2]
