@@ -41,6 +41,9 @@ SECTIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("tunnel", "tunnel", "Bring ports of nodes to this machine"),
         ("logs", "logs", "Show the journal of a node"),
         ("console", "console", "Show the console of a node"),
+        ("firewall", "firewall", "Open ports of nodes to the Internet, list and close them"),
+        ("storage", "storage", "Let nodes mount a home or a group's storage"),
+        ("topology", "topology", "Draw how nodes hang together: switches, adapters, rates"),
     ),
     "This machine": (
         ("lab", "lab", "Start, stop and look at the local stand-in site"),

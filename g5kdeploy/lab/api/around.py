@@ -1,4 +1,4 @@
-"""What other services answer behind the same proxy: users, accesses, public folders, metrics, storage, firewall."""
+"""What other services answer behind the same proxy: users, accesses, public folders, metrics."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import html
 import mimetypes
 from typing import Any
 
-from g5kdeploy.lab.api.answer import Document, Empty, File, Raw
-from g5kdeploy.lab.api.call import Call, HttpError, blank, to_i
+from g5kdeploy.lab.api.answer import Document, File, Raw
+from g5kdeploy.lab.api.call import Call, HttpError
 from g5kdeploy.lab.api.reference import branch_of, look_up
 from g5kdeploy.lab.fetch import public_file
 
@@ -99,63 +99,6 @@ def metrics(call: Call, site: str) -> Document:
     call.site(site)
     read = call.services.metrics
     return Document(read(site, call.query) if read is not None else [])
-
-
-def storage(call: Call, site: str, storage: str, user: str) -> Document | Empty:
-    """Rules for who may mount a home or a group storage from outside of his jobs: read, add."""
-    call.site(site)
-    name = call.authenticated() if user == "~" else user
-    rules = call.services.storage_rules.setdefault((site, storage, name), {})
-    if call.method == "GET":
-        return Document(dict(rules))
-    call.only(name)
-    body = call.params()
-    addresses = body.get("ipv4") or body.get("hosts") or []
-    if blank(addresses):
-        raise HttpError(422, "ipv4 is missing")
-    uid = str(len(rules) + 1)
-    rules[uid] = {
-        "ipv4": addresses if isinstance(addresses, list) else [addresses],
-        "termination": body.get("termination") or {},
-        "nfs_address": f"nfs.{site}.grid5000.fr:/export/{storage}/{name}",
-    }
-    return Document({uid: rules[uid]}, status=201)
-
-
-def storage_rule(call: Call, site: str, storage: str, user: str, rule: str) -> Empty:
-    """Take a storage rule away."""
-    call.site(site)
-    name = call.authenticated() if user == "~" else user
-    call.only(name)
-    if call.services.storage_rules.get((site, storage, name), {}).pop(rule, None) is None:
-        raise HttpError(404, "Not Found")
-    return Empty(204, typed=False)
-
-
-def firewall(call: Call, site: str, job: str) -> Document | Empty:
-    """Openings of the site's firewall towards a job's nodes: read, add, take all away."""
-    found = call.scheduler(site).job(to_i(job))
-    if found is None:
-        raise HttpError(404, "Not Found")
-    rules = call.services.firewall_rules.setdefault((site, found.id), [])
-    if call.method == "GET":
-        return Document(list(rules))
-    call.authenticated()
-    call.only(found.user)
-    if found.state != "Running":
-        raise HttpError(403, f"Job {found.id} is not running")
-    if call.method == "DELETE":
-        rules.clear()
-        return Empty(204, typed=False)
-    body = call.body()
-    if not isinstance(body, list) or not all(isinstance(rule, dict) and rule.get("addr") for rule in body):
-        raise HttpError(422, "A list of rules with addr, port and proto should be provided")
-    for rule in body:
-        listed = {
-            key: value if isinstance(value, list) else [value] for key, value in rule.items() if key in ("addr", "port")
-        }
-        rules.append({**rule, **listed})
-    return Document(list(rules), status=201)
 
 
 def oar_resources(call: Call, site: str) -> Document:

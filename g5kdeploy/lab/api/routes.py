@@ -8,7 +8,7 @@ from typing import Any
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule
 
-from g5kdeploy.lab.api import around, deployments, environments, jobs, reference, status, vlans
+from g5kdeploy.lab.api import around, deployments, environments, grants, jobs, reference, status, vlans
 from g5kdeploy.lab.api.answer import Answer, Document
 from g5kdeploy.lab.api.call import Call
 
@@ -120,9 +120,9 @@ OTHER_SERVICES: Routes = [
     (("GET",), f"{S}/files/<name:name>", around.key_file),
     (("GET",), f"{S}/public/<name:user>", around.public),
     (("GET",), f"{S}/public/<name:user>/<tail:path>", around.public),
-    (("GET", "POST"), f"{S}/storage/<plain:storage>/<name:user>/access", around.storage),
-    (("DELETE",), f"{S}/storage/<plain:storage>/<name:user>/access/<plain:rule>", around.storage_rule),
-    (("GET", "POST", "DELETE"), f"{S}/firewall/<plain:job>", around.firewall),
+    (("GET", "POST"), f"{S}/storage/<plain:storage>/<name:user>/access", grants.storage),
+    (("DELETE",), f"{S}/storage/<plain:storage>/<name:user>/access/<plain:rule>", grants.storage_rule),
+    (("GET", "POST", "DELETE"), f"{S}/firewall/<plain:job>", grants.firewall),
 ]
 """What the proxy sends elsewhere: the API server itself does not know these paths."""
 
