@@ -48,6 +48,9 @@ class MetricReader:
             self.losses["unreadable"] += 1
             log.warning("%s: %s: %s", self.config, self.metric.name, problem)
             return None
+        self._rows.trim(self.entries)
+        if len(self._prefixes) > 2 * len(values) + 1000:
+            self._prefixes.clear()
         lines = list(self._histograms(values) if kind == "histogram" else self._counters(values))
         return Family(PREFIX + self.metric.name, self.metric.help, kind, lines)
 
@@ -77,12 +80,10 @@ class MetricReader:
             yield f"{self._prefix(labels)}{value}"
 
     def _prefix(self, labels: tuple[str, ...]) -> str:
-        """`{a="1"} `; remembered as long as there are not too many."""
+        """`{a="1"} `; remembered."""
         known = self._prefixes.get(labels)
         if known is None:
             known = f"{{{pairs(self._names, labels)}}} " if labels else " "
-            if len(self._prefixes) > 100_000:
-                self._prefixes.clear()
             self._prefixes[labels] = known
         return known
 

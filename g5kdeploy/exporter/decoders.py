@@ -18,6 +18,7 @@ from .syscalls import table
 
 _ERRNO = dict(errno.errorcode) | {35: "EDEADLK", 95: "ENOTSUP"}  # where there are two names: ebpf_exporter's
 _MOST_ROWS = 100_000
+_FEW_ROWS = 1000
 
 
 class SkipRow(Exception):
@@ -188,7 +189,7 @@ def _regexp(decoder: Decoder) -> Step:
 
 
 class Rows:
-    """Decodes the keys of one map; remembers what it decoded, up to a bound, oldest out first."""
+    """Decodes the keys of one map, and remembers what it decoded: of keys that come again, up to a bound, oldest out first."""
 
     def __init__(self, decoders: Decoders, labels: tuple[Label, ...]) -> None:
         self._decoders = decoders
@@ -216,3 +217,8 @@ class Rows:
                 del self._known[next(iter(self._known))]
             self._known[key] = values
         return values
+
+    def trim(self, entries: int) -> None:
+        """Forget everything where much more is remembered than a map of so many entries still has."""
+        if len(self._known) > 2 * entries + _FEW_ROWS:
+            self._known.clear()

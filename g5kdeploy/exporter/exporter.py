@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .collector import MetricReader, run_statistics
 from .decoders import Decoders
@@ -15,11 +16,26 @@ from .loader import Loaded
 from .maps import Reader
 from .own_metrics import OwnMetrics
 
+_MOST_BODIES = 16  # different answers kept of one reading
+_SMALL = 1000  # bytes below which packing is not worth it
+
 
 @dataclass(frozen=True)
+class Body:
+    """What a scrape gets; packed: with gzip."""
+
+    text: bytes
+    packed: bool
+
+
+@dataclass
 class _Snapshot:
+    """One reading of the maps, and the answers that were made of it."""
+
     begun: float
     families: list[Family]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    bodies: dict[tuple[bool, frozenset[str], bool], Body] = field(default_factory=dict)
 
 
 class Exporter:
@@ -51,7 +67,24 @@ class Exporter:
 
     def scrape(self, openmetrics: bool = False, names: frozenset[str] = frozenset()) -> bytes:
         """The whole exposition, or only the metrics `names` (samples' names, as Prometheus' `name[]` has them)."""
-        families: Iterable[Family] = self._snapshot().families
+        return self.body(openmetrics, names, False).text
+
+    def body(self, openmetrics: bool, names: frozenset[str], packed: bool) -> Body:
+        """The same as it goes over the wire. Who asks for what another scrape of the same reading got, gets that."""
+        snapshot = self._snapshot()
+        wanted = (openmetrics, names, packed)
+        with snapshot.lock:
+            known = snapshot.bodies.get(wanted)
+            if known is None:
+                text = self._text(snapshot, openmetrics, names)
+                small = not packed or len(text) < _SMALL
+                known = Body(text if small else gzip.compress(text, compresslevel=1, mtime=0), not small)
+                if len(snapshot.bodies) < _MOST_BODIES:
+                    snapshot.bodies[wanted] = known
+            return known
+
+    def _text(self, snapshot: _Snapshot, openmetrics: bool, names: frozenset[str]) -> bytes:
+        families: Iterable[Family] = snapshot.families
         if names:
             families = [family for family in families if names & set(_sample_names(family))]
         text = "".join(piece for family in families for piece in family.text(openmetrics))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import gzip
 import http.server
 import logging
 import os
@@ -230,19 +229,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _metrics(self, names: frozenset[str]) -> None:
         openmetrics = accepts(self.headers.get("Accept", ""), "application/openmetrics-text")
         try:
-            body = self.server.exporter.scrape(openmetrics, names)
+            packed = accepts(self.headers.get("Accept-Encoding", ""), "gzip")
+            body = self.server.exporter.body(openmetrics, names, packed)
         except Exception:
             log.exception("the scrape failed")
             self._answer(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", b"the scrape failed, see the log\n"
             )
             return
-        self._answer(HTTPStatus.OK, OPENMETRICS if openmetrics else TEXT, body)
+        self._answer(HTTPStatus.OK, OPENMETRICS if openmetrics else TEXT, body.text, body.packed)
 
-    def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
-        packed = len(body) > 1000 and accepts(self.headers.get("Accept-Encoding", ""), "gzip")
-        if packed:
-            body = gzip.compress(body, compresslevel=1, mtime=0)
+    def _answer(self, status: HTTPStatus, kind: str, body: bytes, packed: bool = False) -> None:
         self.send_response(status)
         if status == HTTPStatus.UNAUTHORIZED:
             self.send_header("WWW-Authenticate", "Basic")

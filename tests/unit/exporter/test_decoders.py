@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from g5kdeploy.exporter.cgroups import Cgroups
 from g5kdeploy.exporter.config import DECODERS, Decoder, Label
 from g5kdeploy.exporter.decoders import DecodeError, Decoders, Rows
+from g5kdeploy.exporter.exposition import Family, pairs
 from g5kdeploy.exporter.kallsyms import Kallsyms
 from g5kdeploy.exporter.pci import PciNames
 from g5kdeploy.exporter.syscalls import table
@@ -159,3 +162,27 @@ def test_symbols_that_may_not_be_seen_are_not_found(tmp_path: Path) -> None:
     symbols = Kallsyms(tmp_path / "kallsyms")
     assert symbols.address("jiffies") == 0 and symbols.within(0x1000) == ""
     assert Kallsyms(tmp_path / "absent").exact(1) == ""
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b'"} 1\nevil_total 2\n\0', '"} 1\nevil_total 2\n'),
+        (b"back\\slash\0......", "back\\slash"),
+        (b"\xff\xfe\x00.......", "\ufffd\ufffd"),
+        (b"\x1b[31mred\x07\0....", "\x1b[31mred\x07"),
+        (b"\xe2\x80\xa8line\0....", "\u2028line"),
+        (b"\0" * 16, ""),
+        (b"x" * 16, "x" * 16),
+    ],
+)
+def test_hostile_names_stay_within_their_label(decoders: Decoders, raw: bytes, text: str) -> None:
+    """A process may call itself what it likes: whoever parses the exposition reads that name, and nothing else."""
+    labels = Rows(decoders, (Label("comm", len(raw), 0, (Decoder("string"),)),)).decode(raw)
+    assert labels == (text,)
+    family = Family("x_total", "X", "counter", [f"{{{pairs(['comm'], labels)}}} 7"])
+    for openmetrics, read in ((False, read_text), (True, read_openmetrics)):
+        (found,) = read("".join(family.text(openmetrics)) + ("# EOF\n" if openmetrics else ""))
+        assert [(sample.name, sample.labels, sample.value) for sample in found.samples] == [
+            ("x_total", {"comm": text}, 7)
+        ]

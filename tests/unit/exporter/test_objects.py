@@ -186,3 +186,20 @@ def test_the_id_and_level_of_a_cgroup(tmp_path: Path) -> None:
         cgroup_id(str(tmp_path / "absent"), tmp_path)
     with pytest.raises(CannotLoad, match="no cgroup of version 2"):
         cgroup_id("/proc", tmp_path)
+
+
+def test_every_cut_of_a_configuration_is_read_or_refused_with_its_line(
+    built: Path, library: Library, tmp_path: Path
+) -> None:
+    """A file that was copied by half: sentences with their place, never an exception, and nothing that half stands."""
+    shutil.copy(built / "statx.bpf.o", tmp_path)
+    text = (built / "statx.yaml").read_text()
+    refused = 0
+    for size in range(0, len(text), 11):
+        (tmp_path / "statx.yaml").write_text(text[:size])
+        mistakes = Mistakes()
+        plans = make_plans(tmp_path, ["statx"], library, mistakes)
+        assert bool(plans) != bool(mistakes)
+        assert all(re.match(rf"{re.escape(str(tmp_path))}/statx\.yaml:\d+: ", entry) for entry in mistakes.found)
+        refused += not plans
+    assert refused > 30
