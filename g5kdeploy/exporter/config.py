@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +112,7 @@ class CgroupIdMap:
 
 @dataclass(frozen=True)
 class Config:
-    """What X.yaml says. The object lies beside it."""
+    """What X.yaml says. The object lies beside it, or in a folder with this machine's name where it has one of its own."""
 
     name: str
     file: Path
@@ -122,7 +123,9 @@ class Config:
 
     @property
     def object(self) -> Path:
-        return self.file.with_name(f"{self.name}.bpf.o")
+        file = f"{self.name}.bpf.o"
+        own = self.file.parent / platform.machine() / file
+        return own if own.exists() else self.file.with_name(file)
 
     @property
     def metrics(self) -> tuple[Counter | Histogram, ...]:

@@ -6,6 +6,7 @@ alternatives:                     # the first that loads on this kernel is used,
 mode_metric: mock_mode            # g5k_bpf_mock_mode{config="X",mode="override"} 1
 values: {mock_path: /tmp/x}       # `const volatile` variables: a number, or text for an array of char
 filter: {cgroup: PATH}            # or {tgid: N}: whose events are counted, by the variables of kernel.bpf.h
+calls: [openat, statx]            # system calls to measure, for programs that have `wanted_calls` and `every_call`
 xdp: {device: eth0, mode: auto}   # where XDP programs go: a name, or default-route; native, generic, or what goes
 """
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .document import Mistakes, Part, read
+from .syscalls import names
 from .xdp import XdpSettings, read_xdp
 
 _MODE_METRIC = re.compile(r"[a-z][a-z0-9_]*")
@@ -43,6 +45,8 @@ class LoadSettings:
     filter_tgid: int = 0
     filter_line: int = 0
     xdp: XdpSettings = field(default_factory=XdpSettings)
+    calls: tuple[str, ...] = ()
+    """Names of system calls; this machine need not have them all."""
 
 
 def read_load_settings(folder: Path, name: str, mistakes: Mistakes) -> LoadSettings:
@@ -53,7 +57,7 @@ def read_load_settings(folder: Path, name: str, mistakes: Mistakes) -> LoadSetti
     document = read(file, mistakes)
     if document is None:
         return LoadSettings(file)
-    known = ("alternatives", "mode_metric", "values", "filter", "xdp")
+    known = ("alternatives", "mode_metric", "values", "filter", "xdp", "calls")
     found = document.fields("load settings", dict.fromkeys(known, False))
     alternatives = _alternatives(found["alternatives"]) if "alternatives" in found else ()
     metric = found["mode_metric"].value("mode_metric", str) if "mode_metric" in found else ""
@@ -66,7 +70,8 @@ def read_load_settings(folder: Path, name: str, mistakes: Mistakes) -> LoadSetti
                 values[key] = (value, part.line)
     cgroup, tgid, line = _filter(found["filter"]) if "filter" in found else ("", 0, 0)
     xdp = read_xdp(found["xdp"]) if "xdp" in found else XdpSettings()
-    return LoadSettings(file, alternatives, metric or "", values, cgroup, tgid, line, xdp)
+    calls = _calls(found["calls"]) if "calls" in found else ()
+    return LoadSettings(file, alternatives, metric or "", values, cgroup, tgid, line, xdp, calls)
 
 
 def _alternatives(part: Part) -> tuple[Alternative, ...]:
@@ -81,6 +86,14 @@ def _alternatives(part: Part) -> tuple[Alternative, ...]:
     if not part.mistakes and not chosen:
         part.wrong("alternatives must name at least one program")
     return tuple(chosen)
+
+
+def _calls(part: Part) -> tuple[str, ...]:
+    calls = [call for item in part.items("calls") if (call := item.value("a system call's name", str)) is not None]
+    for call in calls:
+        if call not in names():
+            part.wrong(f"there is no system call {call}")
+    return tuple(calls)
 
 
 def _value(key: str, part: Part) -> int | str | None:

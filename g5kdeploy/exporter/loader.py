@@ -20,6 +20,7 @@ from .load_settings import LoadSettings
 from .plan import Candidate, Plan, check_maps, encode
 from .reasons import explain_attach, explain_load, may_come
 from .rings import Rings
+from .syscalls import bitmap
 from .xdp import XdpError, is_xdp
 from .xdp import attach as attach_xdp
 
@@ -211,6 +212,8 @@ class Loader:
             values["filter_cgroup"], values["filter_cgroup_level"] = cgroup_id(settings.filter_cgroup)
         if settings.filter_tgid:
             values["filter_tgid"] = settings.filter_tgid
+        if settings.calls:
+            values |= {"wanted_calls": bitmap(settings.calls), "every_call": 0}
         return values
 
 

@@ -13,6 +13,7 @@ from .libbpf import LibbpfError, Library, Map
 from .load_settings import LoadSettings, read_load_settings
 from .maps import ARRAY, CGRP_STORAGE, HASH, KINDS, LRU_HASH, PERCPU, PERCPU_ARRAY, PERF_EVENT_ARRAY
 
+CALL_CONSTANTS = ("wanted_calls", "every_call")
 FILTER_CONSTANTS = ("filter_cgroup", "filter_cgroup_level", "filter_tgid")
 
 
@@ -138,6 +139,10 @@ def _check_settings(
             encode(value, constants[name][1])
         except ValueError as problem:
             mistakes.add(file, line, f"{name}: {problem}")
+    if settings.calls and any(name not in constants for name in CALL_CONSTANTS):
+        mistakes.add(
+            file, 1, f"{config.object.name} measures no list of calls: it lacks {' and '.join(CALL_CONSTANTS)}"
+        )
     if settings.filter_line and any(name not in constants for name in FILTER_CONSTANTS):
         mistakes.add(file, settings.filter_line, f"{config.object.name} has no filter: {', '.join(FILTER_CONSTANTS)}")
 

@@ -47,6 +47,8 @@ def explain_load(problem: LibbpfError) -> str:
         return _helper(helper[1])
     if match := re.search(r"failed to resolve CO-RE relocation <\w+> \[\d+\] (?:struct )?([\w.]+)", words):
         return f"this kernel has no {match[1]}, which the program reads"
+    if match := re.search(r"failed to find kernel BTF type ID of '([\w.]+)'", words):
+        return f"this kernel has no function or tracepoint {match[1]}, or its module is not loaded"
     if "failed to find valid kernel BTF" in words or not _BTF.exists():
         return (
             "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF), which portable programs need; --btf.path can name a file"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 
 # From 0 on; "-" stands for a number that is not in use.
 _X86_64 = """
@@ -83,3 +84,14 @@ def table(machine: str = "") -> dict[int, str]:
     own = {"x86_64": _X86_64, "aarch64": _GENERIC, "riscv64": _GENERIC}.get(machine or platform.machine(), "")
     names = dict(enumerate(own.split())) | dict(enumerate(_COMMON.split(), _COMMON_FROM))
     return {number: name for number, name in names.items() if name != "-"}
+
+
+def names() -> frozenset[str]:
+    """Every call that some machine has."""
+    return frozenset(f"{_X86_64} {_GENERIC} {_COMMON}".split()) - {"-"}
+
+
+def bitmap(calls: Iterable[str], machine: str = "") -> int:
+    """Bit N stands for call N of a machine (this one); what it has not got is passed over."""
+    wanted = set(calls)
+    return sum(1 << number for number, name in table(machine).items() if name in wanted)

@@ -138,6 +138,22 @@ def test_programs_are_loaded_or_the_reason_is_told(built: Path, serve: Serve) ->
     assert "Detached" in running.log.read_text()
 
 
+def test_every_program_there_is(built: Path, serve: Serve) -> None:
+    names = sorted(file.name.removesuffix(".bpf.o") for file in built.glob("*.bpf.o"))
+    names = [name for name in names if not name.startswith("statx_mock_")]
+    running = serve(built, ",".join(names))
+    samples = running.samples()
+    for name in names:
+        reasons = [sample for sample in samples if sample.startswith(f'g5k_bpf_failure_info{{config="{name}"')]
+        assert samples[f'g5k_bpf_program_loaded{{config="{name}"}}'] or reasons, name
+    if samples['g5k_bpf_program_loaded{config="syscalls"}']:
+        (reads,) = [sample for sample in samples if sample.startswith('ebpf_exporter_syscalls_total{call="read"')]
+        before = samples[reads]
+        Path("/proc/uptime").read_text()
+        assert running.samples()[reads] > before
+    assert running.end() == 0
+
+
 @contextmanager
 def own_cgroup() -> Iterator[Path]:
     """A new cgroup of v2 below the one that we are in; skips where none can be made."""

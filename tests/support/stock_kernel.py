@@ -151,9 +151,10 @@ def boot(folder: Path, groups: tuple[str, ...]) -> dict[str, Any]:
     programs = folder / "programs"
     subprocess.run(["make", "--silent", "-C", str(ROOT / "bpf"), f"BUILD={programs}"], check=True, timeout=300)
     _initrd(kernel, folder / "initrd")
-    disk = folder / "disk"
-    with disk.open("wb") as file:
-        file.truncate(512 << 20)
+    disks = [folder / "disk-a", folder / "disk-b"]
+    for disk in disks:
+        with disk.open("wb") as file:
+            file.truncate(512 << 20)
     words = [
         sys.executable,
         ROOT / "tests" / "vm" / "guest" / "stock.py",
@@ -170,7 +171,7 @@ def boot(folder: Path, groups: tuple[str, ...]) -> dict[str, Any]:
             folder / "initrd",
             append=f"console=ttyS0 panic=-1 quiet -- {' '.join(map(str, [*words, *groups]))}",
             memory=1536,
-            disks=(Disk(disk),),
+            disks=tuple(map(Disk, disks)),
             shares=(
                 Share(Path("/"), "root"),
                 Share(kernel.layer, "layer"),

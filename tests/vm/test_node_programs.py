@@ -1,4 +1,4 @@
-"""The programs on the distribution's kernel: each one's events made to happen, and found in what the exporter served."""
+"""The programs on the kernel's events, on the distribution's kernel: made to happen, and found in what the exporter served."""
 
 from __future__ import annotations
 
@@ -21,3 +21,52 @@ def test_statx(seen: Watched) -> None:
     assert seen.grown("statx_calls_total", cgroup="/sys/fs/cgroup/statx") >= 5
     assert 0 < seen.mean("statx_latency_seconds", cgroup="/sys/fs/cgroup/statx") < 60
     assert seen.grown("statx_lost_total") == 0
+
+
+def test_syscalls(seen: Watched) -> None:
+    made = [call for call in ("mkdir", "mkdirat") if seen.grown("syscalls_total", call=call) >= 100]
+    assert len(made) == 1
+    assert seen.grown("syscall_errors_total", call=made[0], error="EEXIST") >= 100
+    assert 0 < seen.mean("syscall_latency_seconds", call=made[0]) < 60
+    assert seen.grown("syscalls_total", call="getppid") == 0  # not on the list
+    assert seen.grown("syscalls_lost_total") == 0
+
+
+def test_runqueue(seen: Watched) -> None:
+    assert seen.grown("context_switches_total", kind="involuntary") >= 20
+    assert seen.grown("context_switches_total", kind="voluntary") > 0
+    assert seen.grown("runqueue_latency_seconds_count") >= 20
+    assert 0 < seen.mean("runqueue_latency_seconds") < 60
+    assert seen.grown("runqueue_lost_total") == 0
+
+
+def test_memory(seen: Watched) -> None:
+    assert seen.notes["status"] in {-9, 137}
+    assert seen.grown("oom_kills_total", cgroup="/sys/fs/cgroup/hungry") == 1
+    assert 0 < seen.mean("reclaim_seconds", kind="memcg") < 60
+    assert seen.grown("memory_lost_total") == 0
+
+
+def test_interrupts(seen: Watched) -> None:
+    assert seen.grown("hardirqs_total") >= 10
+    handled = [name for name in seen.notes["after"] if name.startswith("ebpf_exporter_hardirqs_total")]
+    assert any('handler="virtio' in name and 'cpu="' in name for name in handled), handled
+    assert 0 < seen.mean("hardirq_seconds") < 60
+    assert 0 < seen.mean("softirq_seconds") < 60
+    assert seen.grown("interrupts_lost_total") == 0
+
+
+def test_contention(seen: Watched) -> None:
+    assert seen.grown("futex_wait_seconds_count", result="timed_out") >= 1
+    assert seen.grown("futex_wait_seconds_sum", result="timed_out") >= 0.4
+    assert 0 < seen.mean("lock_wait_seconds") < 60
+    assert seen.grown("contention_lost_total") == 0
+
+
+def test_bpf(seen: Watched) -> None:
+    assert seen.grown("bpf_calls_total", command="map_lookup_batch") > 0
+    assert seen.grown("bpf_calls_total", command="task_fd_query") == 1
+    assert seen.grown("bpf_call_errors_total", command="task_fd_query") == 1
+    samples = seen.notes["after"]
+    assert 0 < samples["ebpf_exporter_bpf_jit_bytes"] < samples["ebpf_exporter_bpf_jit_limit_bytes"]
+    assert seen.grown("bpf_lost_total") == 0

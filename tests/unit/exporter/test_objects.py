@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import struct
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from g5kdeploy.exporter.config import read_config
 from g5kdeploy.exporter.document import Mistakes
 from g5kdeploy.exporter.libbpf import LibbpfError, Library
 from g5kdeploy.exporter.loader import CannotLoad, cgroup_id
@@ -67,6 +69,20 @@ def test_the_same_sources_give_the_same_bytes(built: Path, tmp_path: Path) -> No
     subprocess.run(["make", "--silent", "-C", str(copy)], check=True, timeout=300)
     for name in programs():
         assert (copy / "build" / f"{name}.bpf.o").read_bytes() == (built / f"{name}.bpf.o").read_bytes()
+
+
+def test_one_object_serves_all_machines(built: Path, tmp_path: Path) -> None:
+    """Compiled for each of them, the objects are the same: none is kept apart. One that a machine has of its own is taken there."""
+    folder = tmp_path / "build"
+    words = ["make", "--silent", "-j2", "-C", str(SOURCES), "machines", f"BUILD={folder}"]
+    subprocess.run(words, check=True, timeout=300)
+    assert not [folder for folder in folder.iterdir() if folder.is_dir()]
+    config = read_config(folder, "statx", Mistakes())
+    assert config is not None and config.object == folder / "statx.bpf.o"
+    own = folder / platform.machine() / "statx.bpf.o"
+    own.parent.mkdir()
+    shutil.copy(config.object, own)
+    assert config.object == own
 
 
 def test_both_ways_of_the_mock_have_the_same_metrics() -> None:

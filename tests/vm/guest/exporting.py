@@ -29,7 +29,10 @@ PATIENCE = 300.0
 
 
 def run(*words: str) -> str:
-    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: status {done.returncode}: {done.stderr}")
+    return done.stdout
 
 
 def tried(*words: str) -> bool:
@@ -103,3 +106,50 @@ def tell(scenarios: Mapping[str, Callable[[], dict[str, Any]]], prepare: Callabl
     except BaseException:
         result["error"] = traceback.format_exc()
     OUT.write_text(json.dumps(result))
+
+
+class Group:
+    """Scenarios that share one exporter, which serves all of their programs: scenario X makes the events of program X happen."""
+
+    def __init__(self, prepare: Callable[[], None] | None = None) -> None:
+        self.scenarios: dict[str, Callable[[], dict[str, Any]]] = {}
+        self.prepare = prepare
+        self.exporter: Exporter | None = None
+
+    def scenario(self, function: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+        """Marks a scenario; its function has the program's name."""
+        self.scenarios[function.__name__] = function
+        return function
+
+    def samples(self) -> dict[str, float]:
+        assert self.exporter is not None
+        return self.exporter.samples()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[dict[str, Any]]:
+        """What was served before and after; a scenario may add what it knows itself."""
+        seen: dict[str, Any] = {"before": self.samples()}
+        yield seen
+        seen["after"] = self.samples()
+
+    @contextlib.contextmanager
+    def watched_until(self, name: str, least: float) -> Iterator[tuple[dict[str, Any], Callable[[], bool]]]:
+        """The same, with a question: has the sum of the samples whose names begin so grown that far? Yes, too, in the end."""
+        end = time.monotonic() + PATIENCE
+
+        def total(samples: dict[str, float]) -> float:
+            return sum(value for sample, value in samples.items() if sample.startswith(f"{PREFIX}{name}"))
+
+        with self.watched() as seen:
+            yield seen, lambda: total(self.samples()) >= total(seen["before"]) + least or time.monotonic() > end
+
+    def run(self) -> None:
+        def begin() -> None:
+            if self.prepare:
+                self.prepare()
+            self.exporter = Exporter(",".join(sys.argv[5:] or self.scenarios))
+
+        tell(self.scenarios, begin)
+        if self.exporter:
+            OUT.with_suffix(".log").write_text(self.exporter.text())
+            self.exporter.end()
