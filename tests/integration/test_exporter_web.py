@@ -117,6 +117,10 @@ def test_clients_that_keep_their_connection_give_way_too(start: Start, monkeypat
             kept.callback(connection.close)
             connection.request("GET", "/")
             assert connection.getresponse().read()
+            end = time.monotonic() + 120
+            while not server._waiting:  # it has answered, and may not have come to wait for the next request yet
+                assert time.monotonic() < end
+                time.sleep(0.01)
         assert get(server)[0] == 200
 
 
