@@ -13,6 +13,8 @@ from g5kdeploy.events.failure import Failure, InvalidUse
 
 VLANS = {"local": "kavlan-local", "routed": "kavlan", "global": "kavlan-global"}
 """The kinds of KaVLAN, and OAR's types of resources for them."""
+BELLS = ".g5kdeploy/started"
+"""The folder in the user's home where a job leaves a file of its name when it begins."""
 ORIGIN = "origin=g5kdeploy"
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _HAS_DISKS = "disk_reservation_count > 0"
@@ -196,7 +198,7 @@ def payload(request: Request, name: str) -> dict[str, Any]:
         properties.append(f"network_address not in ({names})")
     body: dict[str, Any] = {
         "name": name,
-        "command": request.command,
+        "command": f"mkdir -p {BELLS}; : > {BELLS}/{name}; {request.command}",
         "resources": resources(request),
         "types": [*request.types, ORIGIN],
         # Without these every job leaves two files in the user's home.

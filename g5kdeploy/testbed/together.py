@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 
 from g5kdeploy.base.deadline import Deadline
@@ -37,11 +38,16 @@ def reserve_all(
 
 
 def start_all(
-    api: Api, reservations: Sequence[Reservation], records: Records, deadline: Deadline, emit: Emitter
+    api: Api,
+    reservations: Sequence[Reservation],
+    records: Records,
+    deadline: Deadline,
+    emit: Emitter,
+    bell: threading.Event | None = None,
 ) -> list[Reservation]:
     """Wait until all of the jobs run; when one is lost, the others are let go and `JobOver` is raised."""
     try:
-        return wait_all(api, reservations, records, deadline, emit)
+        return wait_all(api, reservations, records, deadline, emit, bell)
     except JobOver as over:
         let_go(
             api, reservations, records, Deadline.after(_LETTING_GO, "the others' end", deadline.clock), emit, str(over)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,9 @@ _OVERDUE = 8.0
 _MARGIN = 61.0  # seconds that OAR keeps between two jobs when it predicts, and drops when it comes to it
 _OUTAGE = 30.0
 _BUDGET = 20  # requests in any hour of waiting
+_AHEAD = 12  # of them while the predicted start is more than a minute away
+_EARLY = 85.0  # seconds: so soon a start that comes early is seen, if it is near
+_SLICE = 1.0  # seconds between looks at the doorbell
 _HOUR = 3600.0
 _RUNNING = 90.0  # a job that runs while others are waited for is looked at so often
 _STARTING = frozenset({"tolaunch", "launching"})
@@ -53,8 +57,7 @@ class Pace:
         if self._first:
             return self._first.popleft()
         if left is not None and left > _MARGIN + _OVERDUE:
-            # A job that ends at its walltime frees its nodes this much before the site's prediction.
-            return min(left - _MARGIN + 3.0, _FAR)
+            return self._ahead(left)
         if left is not None and left > 0:
             return min(left + 1.0, _MARGIN / 3)
         spent = len(self._asked)
@@ -63,6 +66,14 @@ class Pace:
         if left is not None:
             return _OVERDUE
         return min(_FAR, 10.0 * 1.6 ** (spent - len(_FIRST)))
+
+    def _ahead(self, left: float) -> float:
+        """The pause while the start is `left` seconds away: an hour's requests evenly, and two before a near one."""
+        # A job that ends at its walltime frees its nodes this much before the site's prediction.
+        near = left - _MARGIN + 3.0
+        even = _HOUR / _AHEAD
+        pause = even if near > 1.5 * even else max(_EARLY, near / 2)
+        return near if near < 1.5 * pause else pause
 
 
 @dataclass
@@ -93,9 +104,17 @@ def wait_running(
 
 
 def wait_all(
-    api: Api, reservations: Sequence[Reservation], records: Records, deadline: Deadline, emit: Emitter
+    api: Api,
+    reservations: Sequence[Reservation],
+    records: Records,
+    deadline: Deadline,
+    emit: Emitter,
+    bell: threading.Event | None = None,
 ) -> list[Reservation]:
-    """Wait until all of the jobs run. `JobOver` when one has ended, also one that ran while others were waited for."""
+    """Wait until all of the jobs run. `JobOver` when one has ended, also one that ran while others were waited for.
+
+    When `bell` is set, by whoever hears of a start, all jobs are looked at without further ado.
+    """
     clock = deadline.clock
     watches = [_watch(one, deadline) for one in reservations]
     waiting = next((watch for watch in watches if not watch.job.running), watches[0])
@@ -104,7 +123,10 @@ def wait_all(
             _alive(watch.reservation, records, ran=False)
         while waits := [watch for watch in watches if not watch.job.running]:
             next_one = min(watches, key=lambda watch: watch.due)
-            _pause(deadline, next_one.due - clock.monotonic(), waits[0].job)
+            if _pause(deadline, next_one.due - clock.monotonic(), waits[0].job, bell):
+                for watch in waits[1:]:
+                    _look_again(api, watch, records, deadline, emit)
+                next_one = waits[0]
             _look_again(api, next_one, records, deadline, emit)
         if len(watches) > 1:  # those that began first may be gone by now
             for watch in watches:
@@ -146,12 +168,17 @@ def _begun(job: Job) -> str:
     return text + (f" until {told(job.ends_at)}" if job.ends_at else "")
 
 
-def _pause(deadline: Deadline, seconds: float, job: Job) -> None:
-    """Sleep, except towards a moment that the deadline will not see."""
+def _pause(deadline: Deadline, seconds: float, job: Job, bell: threading.Event | None) -> bool:
+    """Sleep, except towards a moment that the deadline will not see; whether the bell rang meanwhile."""
+    until = deadline.clock.monotonic() + seconds
     try:
-        if seconds > 0:
-            deadline.sleep(seconds, _words(job, deadline))
+        while (left := until - deadline.clock.monotonic()) > 0:
+            if bell is not None and bell.is_set():
+                bell.clear()
+                return True
+            deadline.sleep(left if bell is None else min(left, _SLICE), _words(job, deadline))
         deadline.check(_words(job, deadline))
+        return False
     except DeadlinePassed as error:
         error.hint = "the job stays in the queue; g5kdeploy release lets it go"
         raise

@@ -13,7 +13,7 @@ from g5kdeploy.testbed.problems import JobOver
 from g5kdeploy.testbed.request import Request, apart
 from g5kdeploy.testbed.reservations import Reservation
 from g5kdeploy.testbed.walltime import Extension
-from g5kdeploy.workflow import starting
+from g5kdeploy.workflow import doorbell, starting
 from g5kdeploy.workflow.login import Login
 from g5kdeploy.workflow.session import Session
 
@@ -147,7 +147,9 @@ def _started(session: Session, held: Sequence[Reservation], wait: float | None, 
         wait = WAIT_SECONDS + max(0.0, (at or 0.0) - session.clock.wall())
     numbers = ", ".join(str(one.job.id) for one in held)
     patience = Deadline.after(wait, f"the start of job {numbers}", session.clock)
-    running = together.start_all(session.api, held, session.records, patience, session.emit)
+    waits = [one for one in held if not one.job.running and not one.record.foreign]
+    bell = doorbell.listen([(session.frontend_of(one.site), one.job.name) for one in waits], patience)
+    running = together.start_all(session.api, held, session.records, patience, session.emit, bell)
     _keep(session, running)
     deadline = Deadline.after(ASK_SECONDS, "the nodes of the job", session.clock)
     roles: dict[str, list[str]] = {}

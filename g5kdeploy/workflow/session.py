@@ -83,7 +83,11 @@ class Session:
     @property
     def frontend(self) -> Remote:
         """The site's frontend, as the user."""
-        return self.reach.remote(f"f{self.run.site}.{self.run.site}.grid5000.fr", None)
+        return self.frontend_of(self.run.site)
+
+    def frontend_of(self, site: str) -> Remote:
+        """A site's frontend, as the user."""
+        return self.reach.remote(f"f{site}.{site}.grid5000.fr", None)
 
     @property
     def web(self) -> str:

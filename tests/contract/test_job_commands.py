@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.testbed import credentials, waiting
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.records import Records
+from g5kdeploy.testbed.request import BELLS
 from tests.contract.scripted import Lab
 from tests.contract.testbed_world import small_world
 from tests.support.sshd import SSHD, SshServer, frontend
@@ -68,6 +70,13 @@ class Desk:
         body = {"command": "sleep 1d", "resources": "nodes=2,walltime=1:0:0", "types": ["deploy"], **more}
         with Api(credentials.load(self.lab.home)) as api:
             return int(api.post(f"/sites/{site}/jobs", body, Deadline.after(60, "a job by hand"))["uid"])
+
+    def wait(self, seen: Callable[[], bool]) -> None:
+        """Until it is so, for two minutes at most."""
+        until = time.monotonic() + 120
+        while not seen():
+            assert time.monotonic() < until
+            time.sleep(0.05)
 
     def live(self) -> list[int]:
         return [job.id for job in self.lab.oar.current()]
@@ -149,10 +158,7 @@ def test_more_walltime_for_the_runs_job(desk: Desk) -> None:
     assert desk.document()["job"]["ends_at"] == before + 3600
     # Somebody waits for these nodes: not granted, for now.
     desk.by_hand(resources="nodes=4,walltime=1:0:0")
-    until = time.monotonic() + 120
-    while not any(job.state == "Waiting" and job.scheduled_at for job in desk.lab.oar.current()):
-        assert time.monotonic() < until, "the scheduler made no prediction"
-        time.sleep(0.05)
+    desk.wait(lambda: any(job.state == "Waiting" and job.scheduled_at for job in desk.lab.oar.current()))
     answer, _ = desk.on_run("extend", "30m", "--wait", "2s", code=ExitCode.DEADLINE)
     assert answer["items"][0]["outcome"].startswith("pending")
     _, said = desk.on_run("extend", "soon", code=ExitCode.USAGE)
@@ -173,10 +179,7 @@ def test_gc_closes_records_and_lists_what_no_record_knows(desk: Desk) -> None:
     assert len(desk.live()) == 4
     assert record.job is not None
     desk.lab.oar.delete(record.job, "jdoe")
-    until = time.monotonic() + 120
-    while record.job in desk.live():
-        assert time.monotonic() < until, "the job does not end"
-        time.sleep(0.05)
+    desk.wait(lambda: record.job not in desk.live())
     answer, _ = desk.call("gc", "--yes")
     told = {item["job"]: item["what"] for item in answer["items"]}
     assert "jdoe deleted it" in told[record.job]
@@ -273,3 +276,25 @@ def test_nothing_is_reserved_where_the_nodes_could_not_be_reached(desk: Desk) ->
     assert len(desk.live()) == 1
     desk.frontend.refuse()
     desk.on_run("reserve")  # the job is there already: nothing to check
+
+
+def test_an_early_start_is_heard_of_without_asking(desk: Desk) -> None:
+    """The site predicts an hour; the job leaves its mark in the home, as it does when it begins."""
+    blocker = desk.by_hand(resources="nodes=4,walltime=1:0:0")
+    desk.wait(lambda: any(job.id == blocker and job.state == "Running" for job in desk.lab.oar.current()))
+    code: list[int] = []
+    thread = threading.Thread(target=lambda: code.append(main(["reserve", str(desk.file), "--testbed", "lab"])))
+    thread.start()
+    desk.wait(lambda: any(job.scheduled_at and job.state == "Waiting" for job in desk.lab.oar.current()))
+    [record] = Records("lab").unreleased()
+    started = desk.frontend.folder / "home" / BELLS
+    desk.wait(started.is_dir)  # somebody listens
+    asked = len(desk.lab.faults.asked)
+    desk.lab.oar.delete(blocker, "jdoe")
+    desk.wait(lambda: any(job.id == record.job and job.state == "Running" for job in desk.lab.oar.current()))
+    assert thread.is_alive(), "nobody has told it yet"
+    (started / record.name).touch()
+    thread.join(240)
+    assert code == [0], desk.capsys.readouterr().err
+    assert sum(path.endswith(f"/jobs/{record.job}") for _, path in desk.lab.faults.asked[asked:]) <= 3
+    assert not (started / record.name).exists()

@@ -243,6 +243,14 @@ def test_a_prediction_that_moves() -> None:
     assert late <= 10
 
 
+@pytest.mark.parametrize("starts", [30, 300, 900, 2000, 3000, 3400])
+def test_an_early_start_is_seen_by_asking_alone(starts: float) -> None:
+    """A minute and a half is the doorbell's promise; without it, five minutes are."""
+    asked, late = play(starts, lambda now: 3600)
+    assert asked <= 20
+    assert late <= 300
+
+
 def test_without_a_prediction_the_pace_slows_down() -> None:
     asked, late = play(3600, lambda now: None)
     assert asked <= 20
