@@ -9,6 +9,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 
+#define AF_INET 2
 #define AF_INET6 10
 #define ETHERTYPE_IPV4 0x0800
 #define ETHERTYPE_IPV6 0x86dd
@@ -77,6 +78,40 @@ static __always_inline void set_ipv4(struct address *a, u32 address)
 static __always_inline int is_ipv4_group(u32 address)
 {
     return (address & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000);
+}
+
+/* The protocol of an IP packet, and the port that it is for; 0 where there is none, or only in the packet's first fragment. */
+struct flow {
+    u32 protocol;
+    u32 port;
+};
+
+static __always_inline void read_port(struct flow *flow, const void *header)
+{
+    u16 ports[2];
+
+    if ((flow->protocol == PROTOCOL_TCP || flow->protocol == PROTOCOL_UDP) && !bpf_probe_read_kernel(ports, sizeof(ports), header))
+        flow->port = bpf_ntohs(ports[1]);
+}
+
+static __always_inline struct flow read_flow(const struct sk_buff *skb)
+{
+    const void *header = skb->head + skb->network_header;
+    struct flow flow = {};
+    struct ipv4 four;
+    struct ipv6 six;
+
+    if (skb->protocol == bpf_htons(ETHERTYPE_IPV4) && !bpf_probe_read_kernel(&four, sizeof(four), header) &&
+        four.version_ihl >> 4 == 4) {
+        flow.protocol = four.protocol;
+        if (!(four.fragment & bpf_htons(0x1fff)))
+            read_port(&flow, header + (four.version_ihl & 15) * 4);
+    } else if (skb->protocol == bpf_htons(ETHERTYPE_IPV6) && !bpf_probe_read_kernel(&six, sizeof(six), header) &&
+               six.version_class >> 4 == 6) {
+        flow.protocol = six.next_header;
+        read_port(&flow, header + sizeof(six));
+    }
+    return flow;
 }
 
 /* The port that tells what a connection is for: NFS's, whose clients use low ports themselves, or else the lower of both. */

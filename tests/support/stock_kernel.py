@@ -108,6 +108,19 @@ def unpacked(folder: Path, deadline: Deadline) -> Kernel:
     return Kernel(layer / "boot" / f"vmlinuz-{release}", layer, release)
 
 
+def build_programs(folder: Path) -> None:
+    """All programs, and those that only tests have: they lie beside the scripts that use them."""
+    subprocess.run(["make", "--silent", "-C", str(ROOT / "bpf"), f"BUILD={folder}"], check=True, timeout=300)
+    sources = folder / "sources"
+    shutil.copytree(ROOT / "bpf" / "include", sources / "include")
+    for file in (ROOT / "bpf" / "Makefile", *(ROOT / "tests" / "vm" / "guest").glob("*.bpf.c")):
+        shutil.copy(file, sources)
+    for file in (ROOT / "tests" / "vm" / "guest").glob("*.yaml"):
+        shutil.copy(file, sources)
+    subprocess.run(["make", "--silent", "-C", str(sources), f"BUILD={folder}"], check=True, timeout=300)
+    shutil.rmtree(sources)
+
+
 def _unpack(package: Path, layer: Path) -> None:
     """A package's files as on a system whose /bin, /sbin and /lib are in /usr; without documents and unused drivers."""
     unused = tuple(f"/kernel/{'sound' if name == 'sound' else f'drivers/{name}'}/" for name in ("sound", *_UNUSED))
@@ -149,7 +162,7 @@ def boot(folder: Path, groups: tuple[str, ...]) -> dict[str, Any]:
     kernel = unpacked(folder, deadline)
     (folder / "out").mkdir()
     programs = folder / "programs"
-    subprocess.run(["make", "--silent", "-C", str(ROOT / "bpf"), f"BUILD={programs}"], check=True, timeout=300)
+    build_programs(programs)
     _initrd(kernel, folder / "initrd")
     disks = [folder / "disk-a", folder / "disk-b"]
     for disk in disks:

@@ -2,8 +2,8 @@
 
     network.py REPOSITORY PROGRAMS SITE_PACKAGES OUT SCENARIO...
 
+One exporter serves all programs but XDP's, of which each has to be killed while it is attached.
 Runs as root where /run and the network namespace are its own: in a machine that is started for it, or under `unshare -n -m`.
-What each scenario saw goes to the file OUT, as JSON; so does whatever went wrong, under `error`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,22 @@ import ctypes
 import json
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from exporting import PREFIX, exporting, run, tell
+from exporting import PATIENCE, PREFIX, Exporter, exporting, run, tell, tried
 
 NEAR, FAR = "10.77.0.1", "10.77.0.2"
-GROUP = "239.77.1.2"
+WEAK = "10.79.0.1"
+GROUP, GROUP6 = "239.77.1.2", "ff05::77:1"
+NOBODY = "10.77.0.9"
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
+IP_ADD_SOURCE_MEMBERSHIP = 39
+PROGRAMS = "tcp,tcp_queues,packet_drops,socket_drops,multicast,igmp,net_rx,xdp_errors,xdp"
+EXPORTER: list[Exporter] = []
 
 
 def enter(namespace: int) -> None:
@@ -41,18 +47,41 @@ def inside(namespace: str) -> Iterator[None]:
             enter(own.fileno())
 
 
+def pair(device: str, index: int, peer: str, subnet: str) -> None:
+    """Two devices, one here and one in `far`. Programs see their numbers: so no two have the same."""
+    run("ip", "link", "add", device, *f"index {index} type veth peer name {peer} index {index + 1} netns far".split())
+    for place, name, host in (([], device, 1), (["-n", "far"], peer, 2)):
+        run("ip", *place, "addr", "add", f"10.{subnet}.0.{host}/24", "dev", name)
+        run("ip", *place, "addr", "add", f"fd{subnet}::{host}/64", "dev", name, "nodad")
+        run("ip", *place, "link", "set", name, "up")
+    with inside("far"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.sendto(b"", (f"10.{subnet}.0.1", 9))  # neighbours are looked up before anything is counted
+
+
 def prepare() -> None:
-    """Two namespaces, this one and `far`, and a pair of devices between them: near and far, which know each other."""
+    """Two namespaces, this one and `far`; between them one pair of devices for all, and one for packets that are mistreated."""
     run("ip", "link", "set", "lo", "up")
     run("ip", "netns", "add", "far")
-    run("ip", "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", "far")
-    for place, device, address in (([], "near", NEAR), (["-n", "far"], "far", FAR)):
-        run("ip", *place, "addr", "add", f"{address}/24", "dev", device)
-        run("ip", *place, "link", "set", device, "up")
     run("ip", "-n", "far", "link", "set", "lo", "up")
+    pair("near", 77, "far", "77")
+    pair("weak", 79, "feeble", "79")
     run("ip", "-n", "far", "route", "add", "224.0.0.0/4", "dev", "far")
-    with inside("far"), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.sendto(b"", (NEAR, 9))  # neighbours are looked up before anything is counted
+    EXPORTER.append(Exporter(PROGRAMS, {"xdp.load.yaml": "xdp: {device: nowhere}\n"}))
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[tuple[dict[str, Any], Exporter]]:
+    """What was served before and after; more can be added by the scenario."""
+    (exporter,) = EXPORTER
+    seen: dict[str, Any] = {"before": exporter.samples()}
+    yield seen, exporter
+    seen["after"] = exporter.samples()
+
+
+def of(metric: str, **labels: object) -> str:
+    """The name of a sample, as the exporter writes it: labels in the order of the YAML."""
+    inner = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    return f"{PREFIX}{metric}{{{inner}}}" if labels else f"{PREFIX}{metric}"
 
 
 def send(namespace: str, source: str, to: tuple[str, int], count: int, size: int = 100) -> None:
@@ -64,6 +93,55 @@ def send(namespace: str, source: str, to: tuple[str, int], count: int, size: int
             out.sendto(bytes(size), to)
 
 
+def send_six(count: int) -> None:
+    with inside("far"), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as out:
+        out.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex("far"))
+        out.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
+        for _ in range(count):
+            out.sendto(bytes(100), (GROUP6, 7))
+
+
+def listener(
+    kind: int, namespace: str, address: str, port: int = 0, buffer: int = 0, protocol: int = 0
+) -> socket.socket:
+    """A socket that is bound in a namespace, which is ours alone: a port below those of clients is free there."""
+    with inside(namespace):
+        made = socket.socket(socket.AF_INET, kind, protocol)
+    if buffer:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    made.bind((address, port))
+    return made
+
+
+def handled(namespace: str) -> int:
+    """IP packets that the namespace is done with: given to a protocol, or to none."""
+    names, values = [x.split() for x in run("ip", "netns", "exec", namespace, "cat", "/proc/net/snmp").splitlines()[:2]]
+    return sum(int(values[names.index(name)]) for name in ("InDelivers", "InUnknownProtos"))
+
+
+def drain(full: socket.socket) -> int:
+    """How many datagrams wait in a socket."""
+    full.setblocking(False)
+    taken = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            full.recv(65536)
+            taken += 1
+    return taken
+
+
+def flood(full: socket.socket, kind: int, protocol: int, count: int) -> int:
+    """Sends to a socket in `far` that nobody reads; returns how many it could not take."""
+    before = handled("far")
+    with socket.socket(socket.AF_INET, kind, protocol) as out:
+        for _ in range(count):
+            out.sendto(bytes(1000), full.getsockname())
+    end = time.monotonic() + PATIENCE
+    while handled("far") < before + count and time.monotonic() < end:
+        time.sleep(0.05)
+    return count - drain(full)
+
+
 def xdp_on(device: str) -> dict[str, Any]:
     """What `ip` says of the XDP program on a device; empty where there is none."""
     found: dict[str, Any] = json.loads(run("ip", "-j", "-d", "link", "show", device))[0].get("xdp", {})
@@ -71,26 +149,181 @@ def xdp_on(device: str) -> dict[str, Any]:
 
 
 def xdp() -> dict[str, Any]:
-    """60 packets to a group and 30 that are dropped, in each mode; then the exporter is killed."""
+    """60 packets to a group and 30 that are dropped; 11, 12 and 13 whose verdicts cannot be carried out. Then a kill."""
     seen: dict[str, Any] = {}
     for mode in ("native", "generic"):
-        settings = f"xdp: {{device: near, mode: {mode}}}\nvalues: {{drop_udp_port: 7777}}\n"
-        with exporting("xdp", {"xdp.load.yaml": settings}) as exporter:
+        files = {
+            "xdp.load.yaml": f"xdp: {{device: near, mode: {mode}}}\nvalues: {{drop_udp_port: 7777}}\n",
+            "xdp_broken.load.yaml": f"xdp: {{device: weak, mode: {mode}}}\n",
+        }
+        with watched() as (errors, all_else), exporting("xdp,xdp_broken", files) as exporter:
             send("far", FAR, (GROUP, 7), 60)
+            send_six(20)
             send("far", FAR, (NEAR, 7777), 30)
-            exporter.until(f'{PREFIX}xdp_group_packets_total{{device="near",group="{GROUP}"}}', 60)
-            samples = exporter.until(f'{PREFIX}xdp_packets_total{{action="drop"}}', 30)
-            seen[mode] = {"samples": samples, "device": xdp_on("near")}
+            for count, port in ((11, 5001), (12, 5002), (13, 5003)):
+                send("far", FAR, (WEAK, port), count)
+            for group, count in ((GROUP, 60), (GROUP6, 20)):
+                exporter.until(of("xdp_group_packets_total", device="near", group=group), count)
+            exporter.until(of("xdp_broken_total", verdict=3), 13)
+            samples = exporter.until(of("xdp_packets_total", action="drop"), 30)
+            seen[mode] = {"before": {}, "after": samples, "device": xdp_on("near")}
             seen[mode]["status"] = exporter.end(signal.SIGKILL)
             seen[mode]["device_later"] = xdp_on("near")
-            seen[mode]["log"] = exporter.text()
-    with exporting("xdp", {"xdp.load.yaml": "xdp: {device: nowhere}\n"}) as exporter:
-        seen["absent"] = {"samples": exporter.samples(), "log": exporter.text()}
+        seen[f"{mode}_errors"] = errors
+    seen["absent"] = {"before": {}, "after": all_else.samples(), "log": all_else.text()}
     return seen
 
 
-SCENARIOS: dict[str, Callable[[], dict[str, Any]]] = {"xdp": xdp}
+def tcp() -> dict[str, Any]:
+    """5 connections that are made and used, 3 that are refused, and one that nobody answers."""
+    port, closed = 5201, 5202
+    server = listener(socket.SOCK_STREAM, "far", FAR, port)
+    server.listen(5)
+    run("ip", "neigh", "replace", NOBODY, "lladdr", "02:00:00:00:00:09", "dev", "near")
+    with watched() as (seen, exporter):
+        for _ in range(5):
+            with socket.create_connection((FAR, port), PATIENCE) as client:
+                other, _ = server.accept()
+                for _ in range(20):
+                    client.sendall(b"ping")
+                    other.sendall(other.recv(4))
+                    client.recv(4)
+                other.close()
+        for _ in range(3):
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection((FAR, closed), PATIENCE)
+        with socket.socket() as silent:
+            silent.setblocking(False)
+            silent.connect_ex((NOBODY, 4321))
+            exporter.until(of("tcp_retransmits_total", port=4321, state="syn_sent"), 1)
+        exporter.until(of("tcp_connects_total", port=4321, result="closed"), 1)
+    server.close()
+    return seen | {"port": port, "closed": closed}
+
+
+def loss() -> dict[str, Any]:
+    """A connection over a device that delays by 40 ms and loses every tenth packet."""
+    shaped = ["dev", "near", "root", "netem", "delay", "40ms", "loss", "10%"]
+    if not tried("tc", "qdisc", "add", *shaped):
+        return {"missing": "the packet scheduler netem"}
+    port = 5301
+    server = listener(socket.SOCK_STREAM, "far", FAR, port)
+    server.listen(5)
+    with watched() as (seen, exporter), socket.create_connection((FAR, port), PATIENCE) as client:
+        other, _ = server.accept()
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            client.sendall(bytes(64))
+            other.recv(64)
+            if exporter.samples().get(of("tcp_retransmits_total", port=port, state="established"), 0) >= 2:
+                break
+        other.close()
+    server.close()
+    run("tc", "qdisc", "del", "dev", "near", "root")
+    return seen | {"port": port}
+
+
+def tcp_queues() -> dict[str, Any]:
+    """A listener that accepts nobody, with room for two; and a receiver that does not read."""
+    ports = 5401, 5402
+    server, slow = (listener(socket.SOCK_STREAM, "far", FAR, port, buffer=4096) for port in ports)
+    for listening in (server, slow):
+        listening.listen(1)
+    with watched() as (seen, exporter):
+        waiting = [socket.create_connection((FAR, ports[0]), PATIENCE) for _ in range(2)]
+        with socket.socket() as third:
+            third.setblocking(False)
+            third.connect_ex((FAR, ports[0]))
+            exporter.until(of("tcp_listen_queue_full_total", port=ports[0], queue="accept", segment="syn"), 1)
+        with socket.create_connection((FAR, ports[1]), PATIENCE) as client:
+            client.setblocking(False)
+            other, _ = slow.accept()
+            end = time.monotonic() + PATIENCE
+            closed = of("tcp_receive_window_bytes_bucket", port=ports[1], le="0.0")
+            while exporter.samples().get(closed, 0) < 1 and time.monotonic() < end:
+                with contextlib.suppress(BlockingIOError):
+                    client.send(bytes(65536))
+            other.close()
+    for made in (*waiting, server, slow):
+        made.close()
+    return seen | {"ports": ports}
+
+
+def drops() -> dict[str, Any]:
+    """Datagrams that nobody waits for, and more of them than a socket takes: of UDP and of a protocol without a name."""
+    port, nobody = 5501, 5502
+    full = listener(socket.SOCK_DGRAM, "far", FAR, port, buffer=4096)
+    raw = listener(socket.SOCK_RAW, "far", FAR, buffer=4096, protocol=253)
+    with watched() as (seen, exporter):
+        for _ in range(10):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+                out.sendto(b"x", (FAR, nobody))
+        lost = {"udp": flood(full, socket.SOCK_DGRAM, 0, 200), "raw": flood(raw, socket.SOCK_RAW, 253, 200)}
+        exporter.until(of("udp_drops_total", port=nobody, reason="no_socket"), 10)
+        exporter.until(of("udp_drops_total", port=port, reason="socket_rcvbuff"), lost["udp"])
+    full.close()
+    raw.close()
+    return seen | {"port": port, "nobody": nobody, "lost": lost}
+
+
+def multicast() -> dict[str, Any]:
+    """40 packets from `far` to a group and 20 to one of IPv6, 30 from here."""
+    with watched() as (seen, exporter):
+        send("far", FAR, (GROUP, 7), 40)
+        send_six(20)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+            out.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(NEAR))
+            for _ in range(30):
+                out.sendto(bytes(10), (GROUP, 7))
+        for group, direction, count in ((GROUP, "receive", 40), (GROUP6, "receive", 20), (GROUP, "transmit", 30)):
+            name = of("multicast_packets_total", device="near", direction=direction, group=group)
+            exporter.until(name, seen["before"].get(name, 0) + count)
+    return seen
+
+
+def igmp() -> dict[str, Any]:
+    """Two sockets join a group, one leaves it and one is closed; a third wants one source alone; a device comes up."""
+    wanted = socket.inet_aton(GROUP) + socket.inet_aton(NEAR)
+    one_source = socket.inet_aton("232.77.1.2") + socket.inet_aton(NEAR) + socket.inet_aton(FAR)
+    with watched() as (seen, _):
+        sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3)]
+        for joining in sockets[:2]:
+            joining.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, wanted)
+        sockets[2].setsockopt(socket.IPPROTO_IP, IP_ADD_SOURCE_MEMBERSHIP, one_source)
+        sockets[0].setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, wanted)
+        for joined in sockets:
+            joined.close()
+        run("ip", "link", "add", "extra", "index", "99", "type", "veth", "peer", "name", "other")
+        run("ip", "addr", "add", "10.78.0.1/24", "dev", "extra")
+        run("ip", "link", "set", "extra", "up")
+    run("ip", "link", "del", "extra")
+    return seen
+
+
+def net_rx() -> dict[str, Any]:
+    """200 datagrams, which come by the CPU's backlog; in a machine of our own with a budget of one packet a poll."""
+    weight = Path("/proc/sys/net/core/dev_weight")
+    own = weight.exists()  # it is the machine's, and not seen in another network namespace
+    before = weight.read_text() if own else ""
+    exhausted = of("napi_polls_total", device="unknown:0", result="exhausted")
+    packets = of("napi_poll_packets_sum", device="unknown:0")
+    with watched() as (seen, exporter):
+        if own:
+            weight.write_text("1")
+        send("far", FAR, (NEAR, 7), 200)
+        if own:
+            exporter.until(exhausted, seen["before"].get(exhausted, 0) + 1)
+            weight.write_text(before)
+        exporter.until(packets, seen["before"].get(packets, 0) + 200)
+    return seen | {"own": own}
+
+
+SCENARIOS: dict[str, Callable[[], dict[str, Any]]] = {
+    scenario.__name__: scenario for scenario in (xdp, tcp, loss, tcp_queues, drops, multicast, igmp, net_rx)
+}
 
 
 if __name__ == "__main__":
     tell(SCENARIOS, prepare)
+    for exporter in EXPORTER:
+        exporter.end()
