@@ -10,7 +10,7 @@ from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab import fetch, inventory, kaenv, reference, seed
+from g5kdeploy.lab import fetch, further, inventory, kaenv, reference, seed
 from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.deployments import Deployments
 from g5kdeploy.lab.environments import NAMES
@@ -30,10 +30,12 @@ DOWNLOAD_SECONDS = 300.0
 
 @dataclass(frozen=True)
 class Composed:
-    """What stands behind the API, and the scheduler, which is to be started and stopped."""
+    """What stands behind the API, and the schedulers, which are to be started and stopped."""
 
     services: SiteServices
-    oar: Oar
+    oars: tuple[Oar, ...]
+    others: list[str]
+    """The nodes of further sites."""
     unlucky: UnluckyDeployer
 
 
@@ -51,33 +53,43 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
         directories=lambda user, path: jobs.directory(site, path),
     )
     kavlan.holders = lambda vlan: _holders(oar, vlan)
-    unlucky = UnluckyDeployer(deployer)
+    more = further.schedulers(data, settings.sites, places.folder, settings.pace, settings.user)
+    kavlans = {names.SITE: kavlan}
+    kavlans |= {name: further.kavlan(data, name, one, places.folder) for name, one in more.items()}
+    unlucky = UnluckyDeployer(further.BySite(deployer, dict.fromkeys(more, further.Played(settings.pace))))
     environments = kaenv.Environments(_registered())
+
+    def rights(user: str, nodes: list[str]) -> bool:
+        return services.may_deploy(user, nodes)
+
     deployments = Deployments(
         places.folder / "deployments.sqlite",
         unlucky,
         environments,
-        rights=lambda user, nodes: _may_deploy(oar, user, nodes),
-        kavlans={names.SITE: kavlan},
+        rights=rights,
+        kavlans=kavlans,
         fetch=fetch.from_homes(places.homes, names.SITE),
     )
     secret = home.password(site.folder / "password")
     services = SiteServices(
         reference=data,
-        oars={names.SITE: oar, **others(data, settings.jobs)},
+        oars={names.SITE: oar, **others(data, settings.jobs), **more},
         accounts=Accounts({settings.user: secret}, sites=tuple(_holders_of_nodes(data))),
         deployments=deployments,
         environments=environments,
-        kavlans={names.SITE: kavlan},
+        kavlans=kavlans,
         homes=places.homes,
     )
-    return Composed(services, oar, unlucky)
+    nodes = [address for name in more for address in kavlans[name].interfaces]
+    return Composed(services, (oar, *more.values()), nodes, unlucky)
 
 
 def data_of(settings: Settings) -> Reference:
-    """The reference data of the lab's own site, beside the real one that the settings name."""
+    """The reference data of the lab's own site, beside that of further sites and the real one that the settings name."""
     hardware = NodeHardware(cores=settings.cpus, memory=settings.memory * 2**20, disk=disk.SIZE)
     own = reference.lab_site(settings.nodes, hardware, names.NETWORK)
+    if settings.sites:
+        own = reference.beside(own, further.reference(settings.sites))
     if not settings.reference:
         return own
     deadline = Deadline.after(DOWNLOAD_SECONDS, f"the reference data {settings.reference}")
@@ -162,11 +174,6 @@ def _hooks(site: Site, kavlan: Kavlan, deployer: Deployer) -> Hooks:
 
 def _running(oar: Oar, user: str | None = None) -> Iterable[Job]:
     return (job for job in oar.current() if job.state == "Running" and user in (None, job.user))
-
-
-def _may_deploy(oar: Oar, user: str, nodes: list[str]) -> bool:
-    held = {node for job in _running(oar, user) if "deploy" in job.types for node in job.nodes}
-    return set(nodes) <= held
 
 
 def _holders(oar: Oar, vlan: str) -> list[str]:

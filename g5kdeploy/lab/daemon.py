@@ -77,8 +77,9 @@ class Daemon:
 
         made = compose.compose(self.places, self.settings, site, deployer)
         self._undo.append(("deployments' store", made.services.deployments.close))
-        made.oar.start()
-        self._undo.append(("scheduler", made.oar.stop))
+        for oar in made.oars:
+            oar.start()
+            self._undo.append(("scheduler", oar.stop))
         port_file = self.places.folder / "port"
         port = int(port_file.read_text()) if port_file.exists() else 0
         app = Faults(make_app(made.services))
@@ -90,7 +91,7 @@ class Daemon:
             server.start()
         self._undo.append(("API", server.stop))
         files.write(port_file, f"{server.port}\n")
-        orders = Orders(app, made.unlucky, made.services.oars, list(site.nodes))
+        orders = Orders(app, made.unlucky, made.services.oars, [*site.nodes, *made.others])
         self._undo.append(("faults", app.clear))
         self._undo.append(("orders", Listener(self.places.control, orders.take).stop))
         return f"http://127.0.0.1:{server.port}/stable"

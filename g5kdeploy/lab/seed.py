@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab.oar import Event, Job, Listing, Query, Resource
+from g5kdeploy.lab.oar import Event, Job, Listing, Query, Resource, WalltimeStatus
 from g5kdeploy.lab.oar.model import FINAL_STATES
 from g5kdeploy.lab.unmanned import Unmanned
 
@@ -47,6 +47,11 @@ class StoredJobs(Unmanned):
         ]
         end = None if query.limit is None else query.offset + query.limit
         return Listing(tuple(found[query.offset : end]), len(found))
+
+    def walltime(self, number: int) -> WalltimeStatus:
+        job = self.job(number)
+        running = job is not None and job.state == "Running"
+        return WalltimeStatus(number, "UNLIMITED" if running else "0:0:0", "FORBIDDEN", "FORBIDDEN")
 
     def current(self) -> tuple[Job, ...]:
         return tuple(job for job in self.all if job.state not in FINAL_STATES)

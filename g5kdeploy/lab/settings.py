@@ -19,6 +19,7 @@ class Settings:
 
     `pace` divides the pauses of scheduler and deployer: 1 is the real site. `reference` is an archive or URL of real
     reference data, served beside the lab's own site; `jobs` a file of jobs that one of those sites has.
+    `sites` is the number of further sites whose nodes are not there.
     """
 
     nodes: int = 2
@@ -27,6 +28,7 @@ class Settings:
     pace: float = 60.0
     reference: str | None = None
     jobs: str | None = None
+    sites: int = 0
     user: str = USER
 
     def check(self) -> None:
@@ -40,6 +42,8 @@ class Settings:
         if not 1 <= self.pace <= 10_000:
             raise Problem(f"the pace is 1 (the real site's) or more, not {self.pace:g}")
 
+        if not 0 <= self.sites <= 4:
+            raise Problem(f"a lab has up to 4 sites beside its own, not {self.sites}")
         if self.jobs and not self.reference:
             raise Problem(
                 "jobs need the reference data of the site on whose nodes they are", hint="--reference TAR|URL"

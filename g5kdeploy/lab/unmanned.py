@@ -33,10 +33,10 @@ class Unmanned:
         return ()
 
     def delete(self, number: int, user: str) -> str:
-        raise Refused(404, 1, REFUSAL)
+        raise Refused(500, 1, REFUSAL, "Oar server error")
 
     def walltime(self, number: int) -> WalltimeStatus:
-        raise Refused(404, 1, REFUSAL)
+        raise Refused(500, 1, REFUSAL, "Oar server error")
 
     def change_walltime(
         self,
@@ -49,7 +49,7 @@ class Unmanned:
         whole: bool = False,
         timeout: int | None = None,
     ) -> str:
-        raise Refused(404, 1, REFUSAL)
+        raise Refused(500, 1, REFUSAL, "Oar server error")
 
     def resources(self) -> tuple[Resource, ...]:
         return self._resources

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,3 +123,34 @@ def test_what_cannot_start_says_why(home: Path) -> None:
     lost = call(home, "lab", "start", "--reference", "/no/such/archive.tar")
     assert lost.returncode == 1 and "/no/such/archive.tar" in lost.stderr and "Traceback" not in lost.stderr
     assert json.loads(call(home, "lab", "status", "-o", "json").stdout)["state"] == "stopped"
+
+
+def test_further_sites_take_reservations_and_deployments(home: Path) -> None:
+    lab = Lab.start(home, "--nodes", "1", "--sites", "2", "--pace", "100")
+    asked = {"command": "sleep 1h", "resources": "nodes=2,walltime=1", "types": ["deploy"]}
+    made = lab.session.post(f"{lab.record['url']}/sites/west/jobs", json=asked, timeout=60)
+    assert made.status_code == 201, made.text
+    where = f"{lab.record['url']}/sites/west"
+
+    def until(path: str, key: str, wanted: str) -> dict[str, Any]:
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            found: dict[str, Any] = lab.session.get(f"{where}/{path}", timeout=60).json()
+            if found[key] == wanted:
+                return found
+            time.sleep(0.1)
+        pytest.fail(f"{path} is not {wanted}")
+
+    job = until(f"jobs/{made.json()['uid']}", "state", "running")
+    assert [node.partition(".")[2] for node in job["assigned_nodes"]] == ["west.grid5000.fr"] * 2
+    assert lab.session.get(f"{lab.record['url']}/sites/east/jobs", timeout=60).json()["total"] == 0
+    body = {"nodes": job["assigned_nodes"], "environment": "debian12-min"}
+    order = ("node", job["assigned_nodes"][0], "--ko-at", "BroadcastEnv")
+    assert call(home, "lab", "fault", *order).returncode == 0
+    begun = lab.session.post(f"{where}/deployments", json=body, timeout=60)
+    assert begun.status_code == 201, begun.text
+    result = until(f"deployments/{begun.json()['uid']}", "status", "terminated")["result"]
+    assert [result[node]["state"] for node in job["assigned_nodes"]] == ["KO", "OK"]
+    disks = {**asked, "resources": "{type='disk'}/host=1/disk=1+{cluster='westb'}/nodes=1,walltime=1", "types": []}
+    held = lab.session.post(f"{where}/jobs", json=disks, timeout=60)
+    assert held.status_code == 201, held.text
