@@ -16,6 +16,7 @@ from g5kdeploy.lab.deployments import Deployments
 from g5kdeploy.lab.environments import NAMES
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
 from g5kdeploy.lab.oar import Hooks, Job, Oar, Resource, Scheduler
+from g5kdeploy.lab.oar.admission import GRID5000
 from g5kdeploy.lab.orders import UnluckyDeployer
 from g5kdeploy.lab.reference import NodeHardware, Reference
 from g5kdeploy.lab.services import SiteServices
@@ -51,6 +52,7 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
         hooks=_hooks(site, kavlan, deployer),
         users=lambda user: user == settings.user,
         directories=lambda user, path: jobs.directory(site, path),
+        rules=GRID5000,
     )
     kavlan.holders = lambda vlan: _holders(oar, vlan)
     more = further.schedulers(data, settings.sites, places.folder, settings.pace, settings.user)

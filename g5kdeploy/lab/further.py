@@ -15,6 +15,7 @@ from g5kdeploy.lab import inventory
 from g5kdeploy.lab.deployments import MACRO_STEPS, Deployer, Deployment, Report
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
 from g5kdeploy.lab.oar import Oar
+from g5kdeploy.lab.oar.admission import GRID5000
 from g5kdeploy.lab.reference import NodeHardware, Reference, SiteNetwork
 from g5kdeploy.lab.reference.generate import EPOCH, ClusterPlan, world
 from g5kdeploy.lab.reference.tree import commit
@@ -60,6 +61,7 @@ def schedulers(data: Reference, count: int, folder: Path, pace: float, user: str
             inventory.resources(data, site, network(site)),
             pace=pace,
             users=lambda name: name == user,
+            rules=GRID5000,
         )
         for site in NAMES[:count]
     }

@@ -51,6 +51,23 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
 _KNOWN = {key: option for option, keys in _OPTIONS.items() for key in keys}
 
 
+@dataclass(frozen=True)
+class Rules:
+    """What one site's rules have and another's lack.
+
+    `slashes`: `slash_22=1` alone asks for a subnet. `hours`: jobs of type day and night keep to theirs. `disk_days`: how
+    long disks can be reserved, 0 for ever.
+    """
+
+    slashes: bool = False
+    hours: bool = False
+    disk_days: int = 0
+
+
+GRID5000 = Rules(slashes=True, hours=True, disk_days=14)
+"""What Grid'5000 documents, and the recorded site did not have."""
+
+
 @dataclass
 class Order:
     """A submission on its way through the rules."""
@@ -184,7 +201,11 @@ def _command_line(options: Mapping[str, object], command: str | None) -> str:
 
 
 def admit(
-    order: Order, inventory: Inventory, reservations: Callable[[], int], containers: Callable[[], Iterable[int]]
+    order: Order,
+    inventory: Inventory,
+    reservations: Callable[[], int],
+    containers: Callable[[], Iterable[int]],
+    rules: Rules,
 ) -> None:
     """Apply the rules in their order, changing the order. Raises `Refused`.
 
@@ -207,7 +228,8 @@ def admit(
     for text in order.types:
         if text.partition("=")[0] not in TYPES:
             raise order.refuse(254, f"{_RULE}Error: unknown job type: {text}\n\n")
-    _filter(order, inventory)
+    _disks(order, rules.disk_days)
+    _filter(order, inventory, rules.slashes)
     if order.queue == "production":
         if order.reservation:
             raise order.refuse(254, f"{_RULE}Error: a job cannot both be in queue production and be a reservation\n\n")
@@ -281,7 +303,15 @@ def _inner(order: Order, containers: Callable[[], Iterable[int]]) -> None:
             raise order.refuse(254, f"{_RULE}Error: inner job is requesting an invalid container id.\n\n")
 
 
-def _filter(order: Order, inventory: Inventory) -> None:
+def _disks(order: Order, days: int) -> None:
+    """Disks alone are had for so many days at most."""
+    for alternative in order.alternatives:
+        disks = any(re.search(r"\btype\s*=\s*'disk'", group.filter) for group in alternative.groups)
+        if days and disks and (alternative.walltime or 0) > days * 86400:
+            raise order.refuse(254, f"{_RULE}Error: disks cannot be reserved for more than {days} days.\n\n")
+
+
+def _filter(order: Order, inventory: Inventory, slashes: bool) -> None:
     """Ask for compute resources where no type is named, and keep exotic hardware to those who ask for it."""
     exotic = order.has("exotic")
     clusters = sorted(
@@ -293,6 +323,8 @@ def _filter(order: Order, inventory: Inventory) -> None:
     def narrowed(group: Group) -> Group:
         if re.search(r"\btype\b", group.filter):
             return group
+        if slashes and group.levels[0][0].startswith("slash_"):
+            return replace(group, filter=f"({group.filter}) AND type = 'subnet'" if group.filter else "type = 'subnet'")
         sql = f"(type = 'default') AND ({group.filter})" if group.filter else "type = 'default'"
         return replace(group, filter=sql if exotic else f"({sql}) AND exotic = 'NO'")
 

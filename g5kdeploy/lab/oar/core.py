@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from g5kdeploy.base.clock import Clock
+from g5kdeploy.lab.oar.admission import Rules
 from g5kdeploy.lab.oar.grammar import Alternative
 from g5kdeploy.lab.oar.inventory import Inventory, Mask, Wish
 from g5kdeploy.lab.oar.model import FINAL_STATES, Command, Hooks, Job, NodeState
@@ -42,6 +43,7 @@ class Core:
         self.last_pass = clock.wall() - 5.0  # nothing to wait for, nothing overdue
         self.last_patrol = 0.0
         self.threaded = False
+        self.rules = Rules()
         self.frontend = frontend
         self.wake: Callable[[], None] = lambda: None
         self.snapshot: Callable[[Entry], Job]

@@ -41,6 +41,7 @@ class Oar:
     users: whether a login has an account (without one, `Refused` with status 401).
     pace: >1 shortens the pauses of the scheduler (between passes), never walltimes or dates.
     frontend: the name of the machine on which the commands of deploy jobs run, for the texts of events.
+    rules: what of the site's rules others lack.
     directories: what the frontend says of a user's directory, "" when he can write in it (`admission.MISSING`...).
     """
 
@@ -54,6 +55,7 @@ class Oar:
         users: Callable[[str], bool] = lambda _user: True,
         frontend: str = "127.0.0.1",
         directories: Callable[[str, str], str] = lambda _user, _path: "",
+        rules: admission.Rules = admission.Rules(),  # noqa: B008 - it never changes
     ) -> None:
         self._store = Store(store)
         self._inventory = Inventory(resources, self._store.node_states())
@@ -62,6 +64,7 @@ class Oar:
         self._core.wake = self._wake
         self._users = users
         self._directories = directories
+        self._core.rules = rules
         self._changed = threading.Condition(threading.RLock())
         self._reading = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -152,7 +155,7 @@ class Oar:
         with self._changed:
             core = self._core
             order = admission.read(user, request, core.wall())
-            admission.admit(order, self._inventory, lambda: self._reservations_of(user), self._containers)
+            admission.admit(order, self._inventory, lambda: self._reservations_of(user), self._containers, core.rules)
             admission.check_names(order)
             entry = _entry(order, core.now())
             with self._store.transaction():

@@ -6,8 +6,11 @@ are planned around everybody; the others are planned as if besteffort jobs were 
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import dataclass, field
 
+from g5kdeploy.lab.oar import hours
 from g5kdeploy.lab.oar.admission import QUEUES
 from g5kdeploy.lab.oar.core import HOLDING, STEP, Core
 from g5kdeploy.lab.oar.gantt import SECURITY, Gantt
@@ -43,6 +46,8 @@ class Plan:
     """Of the containers, by job."""
     held: list[tuple[int, int, Mask]] = field(default_factory=list)
     """(start, seconds, resources) of what is not besteffort."""
+    sharing: list[tuple[Entry, int, int, Mask]] = field(default_factory=list)
+    """(job, start, seconds, resources) of all that has a place: what a job that shares its time is planned around."""
     earliest: dict[object, int] = field(default_factory=dict)
     """Where the last job with the very same wish was put: no other can be put earlier."""
 
@@ -53,6 +58,7 @@ class Plan:
             if gantt := self.inside.get(int(inner)):
                 gantt.occupy(start, seconds, mask)
             return
+        self.sharing.append((entry, start, seconds, mask))
         self.full.occupy(start, seconds, mask)
         if not entry.has_type("besteffort"):
             self.firm.occupy(start, seconds, mask)
@@ -61,6 +67,24 @@ class Plan:
             gantt = Gantt(self.start, 0)
             gantt.release(start, seconds, mask)
             self.inside[entry.id] = gantt
+
+    def around(self, entry: Entry, usable: Mask) -> Gantt:
+        """What is free for a job that shares its time: what those have that share it with him is free for him."""
+        gantt = Gantt(self.start, usable)
+        for other, start, seconds, mask in self.sharing:
+            gives_way = other.has_type("besteffort") and not entry.has_type("besteffort")
+            if share(other) != share(entry) and not gives_way:
+                gantt.occupy(start, seconds, mask)
+        return gantt
+
+
+def share(entry: Entry) -> tuple[str, str] | None:
+    """Jobs with the same share the time of their nodes: of one user or all, of one name or all; None for no sharing."""
+    wanted = entry.type_value("timesharing")
+    if wanted is None:
+        return None
+    parts = {part.strip() for part in (wanted or "*,*").split(",")}
+    return entry.user if "user" in parts else "*", (entry.name or "") if "name" in parts else "*"
 
 
 def next_at(core: Core) -> float:
@@ -176,6 +200,8 @@ def _refuse(core: Core, entry: Entry, reason: str) -> None:
 def _place(core: Core, plan: Plan, entry: Entry) -> None:
     """Predict when and where a waiting job is going to run: the alternative that ends first."""
     gantt = plan.full if entry.has_type("besteffort") else plan.firm
+    if share(entry):
+        gantt = plan.around(entry, core.inventory.usable)
     if inner := entry.type_value("inner"):
         if int(inner) not in plan.inside:
             _orphan(core, entry, int(inner))
@@ -206,11 +232,19 @@ def _first_hole(
         wish = core.wish(entry, alternative)
     except BadFilter:  # a property that the site had when the job was submitted
         return None
-    key = (id(gantt), alternative, entry.properties)
+    kind = next((kind for kind in hours.KINDS if core.rules.hours and entry.has_type(kind)), "")
+    key = (id(gantt), alternative, entry.properties, kind)
     earliest = plan.earliest.get(key, plan.start)
     if earliest < 0:
         return None
-    hole = gantt.first_hole(earliest, (alternative.walltime or 0) + SECURITY, wish)
+    walltime = alternative.walltime or 0
+    hole = gantt.first_hole(earliest, walltime + SECURITY, wish)
+    while hole and kind:
+        begin = hours.fitting(kind, hole[0], walltime)
+        if begin is None or begin == hole[0]:
+            hole = hole if begin is not None else None
+            break
+        hole = gantt.first_hole(begin, walltime + SECURITY, wish)
     plan.earliest[key] = hole[0] if hole else -1
     return hole
 
@@ -243,10 +277,16 @@ def _launch(core: Core, plan: Plan) -> None:
             for number in besteffort:
                 if busy[number] & entry.predicted:
                     _preempt(core, core.live[number])
-        free = inside or not taken & entry.predicted
+        others = taken
+        if mine := share(entry):
+            others = functools.reduce(
+                operator.or_, (mask for number, mask in busy.items() if share(core.live[number]) != mine), 0
+            )
+        free = inside or not others & entry.predicted
         ready = entry.predicted & core.inventory.usable == entry.predicted
         if (entry.scheduled_at or 0) <= plan.start and free and ready:
             taken |= 0 if inside else entry.predicted
+            busy[entry.id] = entry.predicted
             _start(core, entry, plan.start)
 
 
