@@ -9,14 +9,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,11 +23,10 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from g5kdeploy.exporter.capabilities import BPF
 from g5kdeploy.exporter.cgroups import root
+from tests.support.exporting import Running, unshared, words
 
 REPOSITORY = Path(__file__).parents[2]
 ACCEPT_OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
-# A mount namespace with tracefs, which this machine may not have mounted; without the right to make one: as it is.
-WITH_TRACEFS = 'mount -t tracefs none /sys/kernel/tracing 2>/dev/null; exec "$@"'
 
 
 @pytest.fixture(scope="module")
@@ -46,50 +43,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "g5kdeploy" / "exporter", folder / "g5kdeploy_exporter", ignore=skip)
     return folder
-
-
-def words(*arguments: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "g5kdeploy_exporter", *arguments]
-
-
-def unshared() -> list[str]:
-    """The prefix that gives a process a mount namespace; empty where that is not allowed."""
-    if shutil.which("unshare"):
-        tried = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False)
-        if tried.returncode == 0:
-            return ["unshare", "-m", "sh", "-c", WITH_TRACEFS, "sh"]
-    return []
-
-
-@dataclass
-class Running:
-    """An exporter that serves."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-    port: int = 0
-
-    def wait(self) -> None:
-        """Until it says where it listens."""
-        end = time.monotonic() + 240
-        while "\n" not in (said := self.log.read_text().partition("Listening on ")[2]):
-            assert self.process.poll() is None and time.monotonic() < end, self.log.read_text()
-            time.sleep(0.02)
-        self.port = int(said.split("\n", 1)[0].rpartition(":")[2])
-
-    def get(self, path: str = "/metrics", **headers: str) -> tuple[bytes, dict[str, str]]:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=named)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.read(), {name.lower(): value for name, value in answer.headers.items()}
-
-    def samples(self, path: str = "/metrics") -> dict[str, float]:
-        lines = self.get(path)[0].decode().splitlines()
-        return {name: float(value) for name, _, value in (x.rpartition(" ") for x in lines if not x.startswith("#"))}
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(60)
 
 
 Serve = Callable[..., Running]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -10,28 +9,6 @@ import zipfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-def test_a_program_of_your_own_by_the_documents_steps(tmp_path: Path) -> None:
-    skip = shutil.ignore_patterns("build")
-    shutil.copytree(REPOSITORY / "bpf", tmp_path / "bpf", ignore=skip)
-    text = (REPOSITORY / "docs" / "programs.md").read_text()
-    files = re.findall(r"^`(bpf/[\w.]+)`\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert [name for name, _ in files] == ["bpf/openat.bpf.c", "bpf/openat.yaml"]
-    for name, content in files:
-        (tmp_path / name).write_text(content)
-    subprocess.run(["make", "--silent", "-C", "bpf"], cwd=tmp_path, check=True, timeout=300)
-    flags = ["--config.dir", str(tmp_path / "bpf" / "build"), "--config.names", "openat", "--config.check"]
-    done = subprocess.run(
-        [sys.executable, "-m", "g5kdeploy.exporter", *flags],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Config check successful" in done.stderr
 
 
 def test_every_program_is_documented() -> None:
