@@ -8,6 +8,8 @@ values: {mock_path: /tmp/x}       # `const volatile` variables: a number, or tex
 filter: {cgroup: PATH}            # or {tgid: N}: whose events are counted, by the variables of kernel.bpf.h
 calls: [openat, statx]            # system calls to measure, for programs that have `wanted_calls` and `every_call`
 xdp: {device: eth0, mode: auto}   # where XDP programs go: a name, or default-route; native, generic, or what goes
+
+It lies beside the object, which may be in a store that nobody writes to. So a node's own file has precedence over it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from .document import Mistakes, Part, read
 from .syscalls import names
 from .xdp import XdpSettings, read_xdp
 
+NODES_OWN = Path("/etc/g5kdeploy/bpf")
 _MODE_METRIC = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -50,9 +53,10 @@ class LoadSettings:
 
 
 def read_load_settings(folder: Path, name: str, mistakes: Mistakes) -> LoadSettings:
-    """Read `folder/name.load.yaml` if it is there; whatever is wrong is added to the mistakes."""
-    file = folder / f"{name}.load.yaml"
-    if not file.exists():
+    """Read the node's own `name.load.yaml`, or else that of the folder; whatever is wrong is added to the mistakes."""
+    places = (NODES_OWN / f"{name}.load.yaml", folder / f"{name}.load.yaml")
+    file = next((place for place in places if place.exists()), None)
+    if file is None:
         return LoadSettings()
     document = read(file, mistakes)
     if document is None:

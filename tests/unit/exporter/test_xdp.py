@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from g5kdeploy.exporter import load_settings
 from g5kdeploy.exporter.document import Mistakes
 from g5kdeploy.exporter.load_settings import read_load_settings
 from g5kdeploy.exporter.xdp import XdpError, XdpSettings, default_route
@@ -46,6 +47,24 @@ def test_mistakes_in_where_xdp_goes(tmp_path: Path, text: str, words: str) -> No
     read_load_settings(tmp_path, "x", mistakes)
     assert len(mistakes.found) == 1 and words in mistakes.found[0], mistakes.found
     assert mistakes.found[0].startswith(f"{tmp_path / 'x.load.yaml'}:1: ")
+
+
+def test_a_nodes_own_settings_stand_in_place_of_those_beside_the_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, folder = tmp_path / "etc", tmp_path / "bpf"
+    for place, device in ((own, "eth1"), (folder, "default-route")):
+        place.mkdir()
+        (place / "x.load.yaml").write_text(f"xdp: {{device: {device}}}\n")
+    (folder / "y.load.yaml").write_text("filter: {tgid: 7}\n")
+    (own / "z.load.yaml").write_text("wrong: 1\n")
+    monkeypatch.setattr(load_settings, "NODES_OWN", own)
+    mistakes = Mistakes()
+    assert read_load_settings(folder, "x", mistakes).xdp.device == "eth1"
+    assert read_load_settings(folder, "y", mistakes).filter_tgid == 7
+    assert mistakes.found == []
+    read_load_settings(folder, "z", mistakes)
+    assert mistakes.found and mistakes.found[0].startswith(f"{own / 'z.load.yaml'}:1: ")
 
 
 def test_the_device_of_the_default_route_is_that_of_least_metric(tmp_path: Path) -> None:
