@@ -24,7 +24,7 @@ from g5kdeploy.cli.options import (
     testbed_option,
     walltime_option,
 )
-from g5kdeploy.events.failure import ExitCode
+from g5kdeploy.events.failure import ExitCode, InvalidUse
 from g5kdeploy.output.documents import single
 from g5kdeploy.output.screen import Screen
 
@@ -77,6 +77,10 @@ def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
 
     if name == "reserve":
         wait = None if more.get("wait") is None else float(times.seconds(more["wait"], "--wait"))
+        if more.get("no_wait"):
+            if wait is not None:
+                raise InvalidUse("--wait and --no-wait contradict each other")
+            wait = 0.0
         at, policy = more.get("at") or "", more.get("policy") or ""
         sites = named(more.get("sites"))
         return chain.do(session, name, work=lambda session: reserving.reserve(session, wait, at, policy, sites))
@@ -92,6 +96,9 @@ def _runs(flag: Path | None) -> Path | None:
 
 _again = click.option("--again", is_flag=True, help="Do it although it was done with the same inputs.")
 _wait = click.option("--wait", default=None, metavar="TIME", help="Wait at most so long for the start [default: 24h].")
+_no_wait = click.option(
+    "--no-wait", is_flag=True, help="Only submit; the same command without it waits for the start later on."
+)
 _at = click.option(
     "--at", default=None, metavar="WHEN", help="When to start: now, earliest, night, weekend or YYYY-MM-DD HH:MM."
 )
@@ -130,6 +137,7 @@ reserve = _phase(
     "g5kdeploy reserve composition/statx/experiment.yaml --testbed lab --walltime 1h\n"
     "g5kdeploy reserve composition/statx/experiment.yaml --testbed grid5000 --at night --policy enforce",
     _wait,
+    _no_wait,
     _policy,
     _at,
     exclude_option,

@@ -144,11 +144,17 @@ def from_paris(text: str) -> float:
 
 
 def told(moment: float) -> str:
-    """A moment in the user's zone, and in Paris where that is another: `2026-11-27 18:00:00 (19:00:00 in Paris)`."""
+    """A moment in the user's zone, and in Paris where that is another: `2026-11-27 18:00:00 (19:00:00 in Paris)`.
+
+    Where it is another day there, that day is said too.
+    """
     here = dt.datetime.fromtimestamp(moment).astimezone()
     there = here.astimezone(paris_zone())
     text = here.strftime("%Y-%m-%d %H:%M:%S")
-    return text if here.utcoffset() == there.utcoffset() else f"{text} ({there:%H:%M:%S} in Paris)"
+    if here.utcoffset() == there.utcoffset():
+        return text
+    form = "%H:%M:%S" if here.date() == there.date() else "%Y-%m-%d %H:%M:%S"
+    return f"{text} ({there.strftime(form)} in Paris)"
 
 
 def conditions(role: RoleNodes, site: str) -> list[str]:

@@ -84,6 +84,7 @@ class _Watch:
     pace: Pace
     due: float
     said: tuple[str, int | None]
+    notices: set[str]
 
     @property
     def job(self) -> Job:
@@ -93,7 +94,7 @@ class _Watch:
 def _watch(reservation: Reservation, deadline: Deadline) -> _Watch:
     job, pace = reservation.job, Pace()
     pause = _RUNNING if job.running else pace.next(deadline.clock.wall(), job)
-    return _Watch(reservation, pace, deadline.clock.monotonic() + pause, _key(job))
+    return _Watch(reservation, pace, deadline.clock.monotonic() + pause, _key(job), set(job.notices()))
 
 
 def wait_running(
@@ -143,6 +144,10 @@ def wait_all(
 def _look_again(api: Api, watch: _Watch, records: Records, deadline: Deadline, emit: Emitter) -> None:
     """The job as it is now, and when to look next."""
     job = _look(api, watch.job, records, watch.reservation, deadline, emit)
+    for notice in job.notices():  # a site may put them down only after it has answered
+        if notice not in watch.notices:
+            watch.notices.add(notice)
+            emit.note("notice of the site", notice)
     ran = watch.job.running
     watch.reservation = replace(watch.reservation, job=job)
     _alive(watch.reservation, records, ran=ran)

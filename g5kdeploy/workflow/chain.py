@@ -189,7 +189,7 @@ def do(
     """
     phase = BY_NAME[name]
     session.in_phase(name)
-    session.again = again
+    session.again, session.unfinished = again, False
     key = key_of(phase.inputs(session))
     if phase.skippable and not again and session.run.done(name, key):
         session.emit.emit("", name, State.SKIPPED, "was done with the same inputs")
@@ -199,7 +199,7 @@ def do(
         record.result = (work or phase.work)(session)
         record.key = key_of(phase.inputs(session))
         step.text = record.detail = record.result.pop("detail", "")
-        if _lost(session) > lost:
+        if _lost(session) > lost or session.unfinished:
             record.state = PhaseState.PARTLY
     return ExitCode.PARTLY if _lost(session) else ExitCode.DONE
 

@@ -10,7 +10,7 @@ from g5kdeploy.events.failure import InvalidUse, NoResources
 from g5kdeploy.node import Stage
 from g5kdeploy.testbed import hardware, inventory, reservations, together
 from g5kdeploy.testbed.problems import JobOver
-from g5kdeploy.testbed.request import Request, apart
+from g5kdeploy.testbed.request import Request, apart, told
 from g5kdeploy.testbed.reservations import Reservation
 from g5kdeploy.testbed.walltime import Extension
 from g5kdeploy.workflow import doorbell, starting
@@ -51,6 +51,8 @@ def reserve(
     sites: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Submit the jobs, or find them again, and wait at most `wait` seconds until all run (default: a day after the start).
+
+    With a `wait` of 0 it only submits: the phase is done partly, and the next time it waits.
 
     `at` is a word or moment as `planning.window` takes it, `policy` one of `starting.POLICIES`; "" for neither. `sites`
     are those to choose from (none: all of the testbed; None: the run's site). Nothing is submitted where the site's
@@ -143,6 +145,9 @@ def extend(session: Session, seconds: int, wait: float) -> list[Extension]:
 def _started(session: Session, held: Sequence[Reservation], wait: float | None, at: float | None) -> dict[str, Any]:
     """Wait until the jobs run (at most `wait` seconds; default: a day after their start `at`), and share out the nodes."""
     _keep(session, held)
+    if wait == 0 and not all(one.job.running for one in held):
+        session.unfinished = True
+        return {"job": held[0].job.id, "state": "; ".join(_told(one) for one in held)}
     if wait is None:
         wait = WAIT_SECONDS + max(0.0, (at or 0.0) - session.clock.wall())
     numbers = ", ".join(str(one.job.id) for one in held)
@@ -155,10 +160,16 @@ def _started(session: Session, held: Sequence[Reservation], wait: float | None, 
     roles: dict[str, list[str]] = {}
     for one in running:
         roles |= _assign(session, one, deadline)
-    told = session.run.document()["jobs"]
-    got = {name: [item for job in told for item in job[name]] for name in ("vlans", "subnets", "disks")}
+    jobs = session.run.document()["jobs"]
+    got = {name: [item for job in jobs for item in job[name]] for name in ("vlans", "subnets", "disks")}
     answer = {"job": running[0].job.id, "roles": roles, **{name: items for name, items in got.items() if items}}
-    return answer | ({"jobs": {job["site"]: job["id"] for job in told}} if len(told) > 1 else {})
+    return answer | ({"jobs": {job["site"]: job["id"] for job in jobs}} if len(jobs) > 1 else {})
+
+
+def _told(reservation: Reservation) -> str:
+    job = reservation.job
+    start = f", predicted start {told(job.scheduled_at)}" if job.scheduled_at else ""
+    return f"job {job.id} on {job.site} is {job.state_in_words()}{start}"
 
 
 def _keep(session: Session, held: Sequence[Reservation]) -> None:
@@ -202,11 +213,11 @@ def _assign(session: Session, reservation: Reservation, deadline: Deadline) -> d
 
 def is_over(session: Session) -> bool:
     """Whether a job of the run has ended (or the site knows it no more): nothing can go on with all its nodes."""
-    for told in session.jobs():
-        record = next((r for r in session.records.all() if r.name == told["record"]), None)
+    for job in session.jobs():
+        record = next((r for r in session.records.all() if r.name == job["record"]), None)
         if record is None:
             return True
-        deadline = Deadline.after(60, f"the state of job {told['id']}", session.clock)
+        deadline = Deadline.after(60, f"the state of job {job['id']}", session.clock)
         found = reservations.resume(session.api, record, session.records, deadline)
         if found is None or found.job.over:
             return True

@@ -36,6 +36,7 @@ class Session:
         self.emit = emit
         self.clock = clock
         self.ending = False  # whether nothing is left of the run but to let go of its nodes
+        self.unfinished = False  # whether the phase under way was told to leave something for its next time
         self.again = False  # whether the phase under way was asked for once more, although it was done
         self.records = Records(testbed.name)
         self._api: Api | None = None

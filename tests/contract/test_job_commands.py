@@ -78,6 +78,10 @@ class Desk:
             assert time.monotonic() < until
             time.sleep(0.05)
 
+    def looks(self, job: int | None) -> int:
+        """How often that job was asked for."""
+        return sum(path.endswith(f"/jobs/{job}") for _, path in list(self.lab.faults.asked))
+
     def live(self) -> list[int]:
         return [job.id for job in self.lab.oar.current()]
 
@@ -278,6 +282,22 @@ def test_nothing_is_reserved_where_the_nodes_could_not_be_reached(desk: Desk) ->
     desk.on_run("reserve")  # the job is there already: nothing to check
 
 
+def test_submitted_now_and_waited_for_later(desk: Desk) -> None:
+    desk.by_hand(resources="nodes=4,walltime=0:1:0")
+    answer, _ = desk.on_run("reserve", "--no-wait")
+    assert f"job {answer['job']} on lab is waiting for free nodes" in answer["state"]
+    assert desk.document()["phases"]["reserve"]["state"] == "partly"
+    assert desk.document()["nodes"] == {}
+    _, said = desk.on_run("reserve", "--no-wait", "--wait", "1h", code=ExitCode.USAGE)
+    assert "contradict" in said
+    blocker = next(job.id for job in desk.lab.oar.current() if job.id != answer["job"])
+    desk.lab.oar.delete(blocker, "jdoe")
+    later, _ = desk.on_run("reserve")
+    assert later["job"] == answer["job"]
+    assert set(desk.document()["nodes"]) == {VM.format(1), VM.format(2)}
+    assert desk.document()["phases"]["reserve"]["state"] == "done"
+
+
 def test_an_early_start_is_heard_of_without_asking(desk: Desk) -> None:
     """The site predicts an hour; the job leaves its mark in the home, as it does when it begins."""
     blocker = desk.by_hand(resources="nodes=4,walltime=1:0:0")
@@ -289,12 +309,14 @@ def test_an_early_start_is_heard_of_without_asking(desk: Desk) -> None:
     [record] = Records("lab").unreleased()
     started = desk.frontend.folder / "home" / BELLS
     desk.wait(started.is_dir)  # somebody listens
-    asked = len(desk.lab.faults.asked)
+    events = next((desk.file.parent / "runs").glob("*/events.jsonl"))
+    desk.wait(lambda: "predicted start" in events.read_text())  # so that the next look is minutes away
+    asked = desk.looks(record.job)
     desk.lab.oar.delete(blocker, "jdoe")
     desk.wait(lambda: any(job.id == record.job and job.state == "Running" for job in desk.lab.oar.current()))
     assert thread.is_alive(), "nobody has told it yet"
     (started / record.name).touch()
     thread.join(240)
     assert code == [0], desk.capsys.readouterr().err
-    assert sum(path.endswith(f"/jobs/{record.job}") for _, path in desk.lab.faults.asked[asked:]) <= 3
+    assert desk.looks(record.job) - asked <= 3
     assert not (started / record.name).exists()

@@ -173,6 +173,24 @@ def test_an_advance_reservation(world: World) -> None:
     assert paris(at) == "2026-11-24 10:30:00"
 
 
+@pytest.mark.parametrize(
+    "kinds",
+    [("deploy", "destructive"), ("night",), ("day",), ("monitor=prom_.*",), ("deploy", "exotic"), ("besteffort",)],
+)
+def test_job_types_reach_the_site(world: World, kinds: tuple[str, ...]) -> None:
+    job = world.reserve(a_request(types=kinds)).job
+    assert {*kinds, "origin=g5kdeploy"} <= set(job.types)
+    assert job.queue == ("besteffort" if "besteffort" in kinds else "default")
+
+
+def test_a_job_inside_another(world: World) -> None:
+    outer = world.running(a_request(roles=nodes(4), types=("cosystem", "container"), walltime=7200))
+    inner = world.running(a_request(run="run-2", types=("deploy", f"inner={outer.job.id}")))
+    assert set(inner.nodes) <= set(outer.nodes)
+    with pytest.raises(NoResources, match="invalid container"):
+        world.reserve(a_request(run="run-3", types=("deploy", f"inner={inner.job.id}")))
+
+
 def test_not_allowed_and_an_unknown_site(world: World) -> None:
     world.lab.faults.answer(403, method="POST", body="You are not authorized to access this resource")
     with pytest.raises(NotAllowed, match="not authorized"):
