@@ -113,14 +113,23 @@ def listener(
     return made
 
 
-def handled(namespace: str) -> int:
-    """IP packets that the namespace is done with: given to a protocol, or to none."""
-    names, values = [x.split() for x in run("ip", "netns", "exec", namespace, "cat", "/proc/net/snmp").splitlines()[:2]]
-    return sum(int(values[names.index(name)]) for name in ("InDelivers", "InUnknownProtos"))
+def sockets_of(table: str, port: int) -> list[list[str]]:
+    """The columns of the sockets in `far` that are bound to a port: /proc/net/TABLE has it in hexadecimal."""
+    rows = [line.split() for line in run("ip", "netns", "exec", "far", "cat", f"/proc/net/{table}").splitlines()[1:]]
+    return [row for row in rows if row[1].endswith(f":{port:04X}")]
+
+
+def wait_until_queued(port: int, count: int) -> None:
+    """Until so many connections wait to be accepted: for a listening socket, the kernel tells them as its received bytes."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if any(int(row[4].split(":")[1], 16) >= count for row in sockets_of("tcp", port) if row[3] == "0A"):
+            return
+        time.sleep(0.05)
 
 
 def drain(full: socket.socket) -> int:
-    """How many datagrams wait in a socket."""
+    """Takes all datagrams that wait in a socket; how many."""
     full.setblocking(False)
     taken = 0
     with contextlib.suppress(BlockingIOError):
@@ -130,16 +139,17 @@ def drain(full: socket.socket) -> int:
     return taken
 
 
-def flood(full: socket.socket, kind: int, protocol: int, count: int) -> int:
-    """Sends to a socket in `far` that nobody reads; returns how many it could not take."""
-    before = handled("far")
-    with socket.socket(socket.AF_INET, kind, protocol) as out:
+def flood(full: socket.socket, table: str, port: int, count: int) -> int:
+    """Sends to a socket in `far` that nobody reads; how many it could not take, as the kernel tells it in the last column."""
+    with socket.socket(socket.AF_INET, full.type, full.proto) as out:
         for _ in range(count):
-            out.sendto(bytes(1000), full.getsockname())
-    end = time.monotonic() + PATIENCE
-    while handled("far") < before + count and time.monotonic() < end:
-        time.sleep(0.05)
-    return count - drain(full)
+            out.sendto(bytes(1000), (FAR, port))
+    end, taken, dropped = time.monotonic() + PATIENCE, 0, 0
+    while taken + dropped < count and time.monotonic() < end:
+        dropped = int(sockets_of(table, port)[0][-1])
+        if dropped:  # not before it was full
+            taken += drain(full)
+    return dropped
 
 
 def xdp_on(device: str) -> dict[str, Any]:
@@ -230,7 +240,10 @@ def tcp_queues() -> dict[str, Any]:
     for listening in (server, slow):
         listening.listen(1)
     with watched() as (seen, exporter):
-        waiting = [socket.create_connection((FAR, ports[0]), PATIENCE) for _ in range(2)]
+        waiting = []
+        for count in (1, 2):
+            waiting.append(socket.create_connection((FAR, ports[0]), PATIENCE))
+            wait_until_queued(ports[0], count)
         with socket.socket() as third:
             third.setblocking(False)
             third.connect_ex((FAR, ports[0]))
@@ -258,7 +271,7 @@ def drops() -> dict[str, Any]:
         for _ in range(10):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
                 out.sendto(b"x", (FAR, nobody))
-        lost = {"udp": flood(full, socket.SOCK_DGRAM, 0, 200), "raw": flood(raw, socket.SOCK_RAW, 253, 200)}
+        lost = {"udp": flood(full, "udp", port, 200), "raw": flood(raw, "raw", 253, 200)}
         exporter.until(of("udp_drops_total", port=nobody, reason="no_socket"), 10)
         exporter.until(of("udp_drops_total", port=port, reason="socket_rcvbuff"), lost["udp"])
     full.close()
