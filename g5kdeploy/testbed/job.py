@@ -131,7 +131,7 @@ class Job:
         """Why it ended (by its owner, its walltime, a besteffort preemption, the site); "" while it is not over."""
         if not self.over:
             return ""
-        types = {event.type for event in self.events}
+        types = {event.type for event in self.events if not _changes_walltime(event)}
         if reason := next((words for kind, words in _REASONS.items() if kind in types), ""):
             return reason
         for event in self.events:
@@ -151,7 +151,7 @@ class Job:
 
     @property
     def walltime_ended(self) -> bool:
-        return self.over and any(event.type == "WALLTIME" for event in self.events)
+        return self.over and any(event.type == "WALLTIME" and not _changes_walltime(event) for event in self.events)
 
     def notices(self) -> list[str]:
         """What the site's admission rules said to this submission."""
@@ -162,6 +162,11 @@ class Job:
             for line in event.description.splitlines()
             if line.strip("# ")
         ]
+
+
+def _changes_walltime(event: JobEvent) -> bool:
+    """OAR writes WALLTIME when a walltime is over, and when one was changed."""
+    return event.type == "WALLTIME" and event.description.startswith("Walltime changed")
 
 
 def natural(node: str) -> tuple[tuple[int, str], ...]:

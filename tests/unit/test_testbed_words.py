@@ -118,6 +118,22 @@ def test_a_kill_by_root_is_the_sites() -> None:
     assert job(state="terminated").reason() == "its command ended by itself"
 
 
+def test_a_walltime_that_was_changed_is_not_one_that_is_over() -> None:
+    changed = {
+        "type": "WALLTIME",
+        "description": "Walltime changed: 2:0:0 (granted: +1:0:0/pending: 0:0:0/timeout: 0:0:0)",
+    }
+    killed = {"type": "FRAG_JOB_REQUEST", "description": "User jdoe requested to frag the job 7"}
+    over = {
+        "type": "WALLTIME",
+        "description": "Job [7] reached its walltime (start: 1 + walltime:60 > current time: 62)",
+    }
+    extended = job(events=[changed, killed])
+    assert extended.reason() == "jdoe deleted it"
+    assert not extended.walltime_ended
+    assert job(events=[changed, killed, over]).walltime_ended
+
+
 def test_predicted_nodes_and_starts_are_not_believed() -> None:
     waiting = job(state="waiting", started_at=1_796_000_000, assigned_nodes=["vm-1.lab.grid5000.fr"])
     assert waiting.nodes == ()
