@@ -37,7 +37,8 @@ def source(folder: Path, name: str) -> Path:
     return folder / f"{name}.bcc.c"
 
 
-def _module() -> Any:
+def bcc_module() -> Any:
+    """The distribution's BCC. `BccError` if it is not here."""
     try:
         import bcc
     except ImportError as problem:
@@ -64,12 +65,12 @@ class BccObject:
     def __init__(self, path: Path, values: Mapping[str, int | str]) -> None:
         """`values` become macros, so that the source can use them. `BccError` says what failed."""
         self.closing: list[Callable[[], None]] = []
-        bcc = _module()
+        bcc = bcc_module()
         if headers() is None:
             release = os.uname().release
             raise BccError(f"BCC needs the headers of this kernel: the package linux-headers-{release}")
         flags = [f"-D{name}={_literal(name, value)}" for name, value in values.items()]
-        with _captured() as said:
+        with captured() as said:
             try:
                 self._bpf: Any = bcc.BPF(src_file=os.fsencode(path), cflags=flags)
             except Exception as problem:  # noqa: BLE001 - BCC raises bare Exception
@@ -120,7 +121,7 @@ def _literal(name: str, value: int | str) -> str:
 
 
 @contextmanager
-def _captured() -> Iterator[Any]:
+def captured() -> Iterator[Any]:
     """What the compiler says on the process's own descriptors 1 and 2; a function that returns it."""
     with open(os.memfd_create("said"), "w+b") as kept:  # noqa: PTH123 - a descriptor, no path
         before = [os.dup(1), os.dup(2)]

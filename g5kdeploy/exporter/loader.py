@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import cgroups, perf_event
+from .bcc_attach import attach as attach_by_bcc
+from .bcc_attach import is_pattern
 from .bcc_backend import BccError, BccObject
 from .cgroup_map import CgroupIds
 from .config import Config
@@ -67,9 +69,15 @@ class Loader:
     """Puts programs into the kernel and takes them out again."""
 
     def __init__(
-        self, library: Library, decoders: Decoders, btf: str = "", prepare: Callable[[], object] = lambda: None
+        self,
+        library: Library,
+        decoders: Decoders,
+        btf: str = "",
+        prepare: Callable[[], object] = lambda: None,
+        backend: str = "auto",
     ) -> None:
         """Threads that a program needs call `prepare` first."""
+        self._backend = backend
         self.library = library
         self.decoders = decoders
         self.btf = btf
@@ -185,6 +193,8 @@ class Loader:
             try:
                 if is_xdp(program) and isinstance(opened, Object):
                     loaded.xdp[program.name] = attach_xdp(opened, program, loaded.plan.settings.xdp)
+                elif is_pattern(program) and isinstance(opened, Object):
+                    self._attach_pattern(opened, program)
                 elif program.section.startswith(perf_event.SECTION) and isinstance(opened, Object):
                     perf_event.attach(opened, program)
                 else:
@@ -194,9 +204,14 @@ class Loader:
                 reasons[program.name] = explain_attach(problem, program)
                 if may_come(problem, program):
                     waiting.add(program.name)
-            except (XdpError, perf_event.PerfEventError) as problem:
+            except (XdpError, perf_event.PerfEventError, BccError) as problem:
                 reasons[program.name] = str(problem)
         return attached, reasons
+
+    def _attach_pattern(self, opened: Object, program: Program) -> None:
+        if self._backend != "bcc":
+            raise BccError(f"{program.section} is a pattern: --backend bcc attaches to all that matches")
+        log.info("%s: attached by BCC to %d", program.name, attach_by_bcc(opened, program))
 
     def _values(self, config: Config, settings: LoadSettings) -> dict[str, int | str]:
         """The constants to set, with the addresses and cgroup ids that only this kernel knows."""

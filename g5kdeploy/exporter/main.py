@@ -133,7 +133,7 @@ def _run(
     rights = Rights(options.keep, needed(c.config for plan in plans for c in plan.candidates))
     decoders = Decoders(Cgroups())
     decoders.cgroups.watch(rights.drop)
-    loader = Loader(library, decoders, options.btf, rights.drop)
+    loader = Loader(library, decoders, options.btf, rights.drop, options.backend)
     loaded = [loader.load(plan) for plan in plans]
     exporter = Exporter(library, decoders, loaded)
     try:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from g5kdeploy.exporter import bcc_backend
+from g5kdeploy.exporter import bcc_attach, bcc_backend
 from g5kdeploy.exporter.bcc_backend import BccError, BccObject
 from g5kdeploy.exporter.config import Config
+from g5kdeploy.exporter.libbpf import Program
 from g5kdeploy.exporter.plan import source_of
 
 
@@ -84,3 +86,22 @@ def test_which_of_object_and_source_is_taken(tmp_path: Path) -> None:
     assert source_of(config, "auto") == tmp_path / "x.bcc.c"
     (tmp_path / "x.bpf.o").touch()
     assert [source_of(config, b) for b in ("auto", "libbpf", "bcc")] == [None, None, tmp_path / "x.bcc.c"]
+
+
+@pytest.mark.parametrize(
+    ("section", "pattern"),
+    [
+        ("kprobe/nfs_*", True),
+        ("tp/syscalls/sys_enter_?etp*", True),
+        ("kprobe/nfs_read", False),
+        ("kprobe.multi/nfs_*", False),
+        ("xdp/eth*", False),
+    ],
+)
+def test_sections_that_are_patterns(section: str, pattern: bool) -> None:
+    assert bcc_attach.is_pattern(Program("p", section, 0)) is pattern
+
+
+def test_patterns_as_expressions() -> None:
+    found = re.compile(bcc_attach.expression("nfs_*.isra.?").decode())
+    assert found.match("nfs_read.isra.0") and not found.match("nfs_readXisra.0") and not found.match("nfs_read.isra.01")
