@@ -38,7 +38,10 @@ class Chosen:
             user = credentials.load(place.home, {} if place.name == places.LAB else os.environ).username
         except Problem:
             user = None  # the SSH configuration may know
-        return Reach(place.home, user)
+        reach = Reach(place.home, user)
+        for name, address in self.run.addresses().items() if self.run else ():
+            reach.move(name, address)
+        return reach
 
 
 def experiment_file(path: Path) -> Path:

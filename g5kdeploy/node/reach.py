@@ -31,21 +31,30 @@ class Reach:
         self._keys = HostKeys(self.known_hosts)
         self._ring = KeyRing()
         self._lock = threading.Lock()
+        self._moved: dict[str, str] = {}
         self._links: dict[tuple[tuple[str, str, int], ...], Link] = {}
 
     def remote(self, name: str, user: str | None = "root") -> Remote:
         """A machine by name; `user` None: what the SSH configuration says, else the user of this Reach."""
-        route = self._settings.route(name, user)
+        route = self._settings.route(self.name_of(name), user)
         return Remote(name, route[-1].user, self._link(route))
+
+    def move(self, name: str, to: str) -> None:
+        """From now on the machine answers under the name `to`, as a node in a VLAN does; it keeps its own name here."""
+        self._moved[name] = to
+
+    def name_of(self, name: str) -> str:
+        """The name under which a machine answers: its own, unless it was moved."""
+        return self._moved.get(name, name)
 
     def forget(self, name: str) -> None:
         """The machine gets a new system: drop pinned key and connection, and trust the next key at first sight."""
-        self._keys.forget(name)
+        self._keys.forget(self.name_of(name))
         self._drop(name)
 
     def pin(self, name: str, key: str) -> None:
         """From now on the machine must show this key ("ssh-ed25519 AAAA..."); drops its connection."""
-        self._keys.pin(name, HostKey.parse(key))
+        self._keys.pin(self.name_of(name), HostKey.parse(key))
         self._drop(name)
 
     def ssh_command(self, name: str, user: str | None = "root", *, batch: bool = False) -> list[str]:
@@ -54,11 +63,11 @@ class Reach:
         With `batch` it never asks anything.
         """
         asking = ["-o", "BatchMode=yes"] if batch else []
-        return ["ssh", *self.ssh_options([name], user), *asking, name]
+        return ["ssh", *self.ssh_options([name], user), *asking, self.name_of(name)]
 
     def ssh_options(self, names: Iterable[str], user: str | None = "root") -> list[str]:
         """The options of that call (without `ssh` and the host) for several hosts, as NIX_SSHOPTS wants them."""
-        routes = [self._settings.route(name, user) for name in sorted(set(names))]
+        routes = [self._settings.route(name, user) for name in sorted(set(map(self.name_of, names)))]
         return ["-F", str(write_config(self.known_hosts, self._settings.path, routes, self._keys))]
 
     def close(self) -> None:
@@ -90,6 +99,6 @@ class Reach:
 
     def _drop(self, name: str) -> None:
         with self._lock:
-            links = [link for link in self._links.values() if link.hop.name == name]
+            links = [link for link in self._links.values() if link.hop.name == self.name_of(name)]
         for link in links:
             link.drop()

@@ -196,6 +196,10 @@ class Run:
         """What is known of each node, by its full name."""
         return dict(self.document()["nodes"])
 
+    def addresses(self) -> dict[str, str]:
+        """The names of nodes that answer under another one, as those in a VLAN do."""
+        return {name: node["facts"]["address"] for name, node in self.nodes().items() if node["facts"].get("address")}
+
     def set_node(self, name: str, **members: Any) -> None:
         """Set members of a node: `role`, `stage`, `facts` (merged), `hardware`, `lost_because`."""
         with self.change() as document:

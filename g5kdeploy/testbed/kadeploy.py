@@ -101,6 +101,15 @@ def _why(result: Mapping[str, Any]) -> str:
     return f"{state}{f' at {where}' if where else ''}{f': {said}' if said else ''}"
 
 
+def cancel_on(api: Api, site: str, nodes: Sequence[str], deadline: Deadline) -> None:
+    """Cancel what the user has under way on these nodes, as well as it can be done; for whoever cannot wait for it."""
+    rest = Deadline.after(_CANCEL_SECONDS, f"the deployments on {site}", deadline.clock)
+    with contextlib.suppress(Exception):
+        for item in _own(api, site, rest, status="processing"):
+            if set(item.get("nodes") or ()) & set(nodes):
+                api.delete(f"/sites/{site}/deployments/{item['uid']}", rest)
+
+
 def in_vlan(node: str, vlan: int | str) -> str:
     """The name under which a node answers in a KaVLAN: vm-1.lab.grid5000.fr is vm-1-kavlan-4.lab.grid5000.fr there."""
     host, dot, domain = node.partition(".")

@@ -32,7 +32,7 @@ def run_on_nodes(
         home=str(reach.home),
         user=reach.user,
         known_hosts=str(reach.known_hosts),
-        targets=[Target(name, nodes[node], node) for name, node in names_of(nodes).items()],
+        targets=[Target(name, nodes[node], reach.name_of(node)) for name, node in names_of(nodes).items()],
     )
     with tempfile.TemporaryDirectory(prefix="g5kdeploy-check-") as state:
         path = Path(state) / "plan.json"

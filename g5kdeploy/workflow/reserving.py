@@ -110,7 +110,7 @@ def attach(session: Session, number: int, site: str | None = None, wait: float |
     )
     job = reservation.job
     if "deploy" not in job.types:
-        session.emit.warn("attach", f"job {number} is not of the type deploy: kadeploy will refuse its nodes")
+        session.emit.note("attach", f"job {number} is not of the type deploy: its nodes keep the standard environment")
     try:
         answer = _started(session, [reservation], wait, float(job.scheduled_at) if job.scheduled_at else None)
     except NoResources as problem:  # it does not suit the roles: it stays whose it was

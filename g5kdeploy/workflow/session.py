@@ -79,6 +79,8 @@ class Session:
         """The way to the testbed's machines; the nodes' host keys are pinned beside its SSH settings."""
         if self._reach is None:
             self._reach = Reach(self.testbed.home, self.api.credentials.username)
+            for name, address in self.run.addresses().items():
+                self._reach.move(name, address)
         return self._reach
 
     @property

@@ -70,3 +70,50 @@ def test_an_environment_that_is_not_there_is_a_mistake_in_the_file(place: Place,
     done: Any = place.run()
     told(done, 2, "experiment.yaml:", "the environment's description `env/other.yaml` does not exist")
     assert place.submissions() == 0
+
+
+def test_a_job_without_deployment_becomes_root_by_sudo_g5k(place: Place) -> None:
+    place.write(job_types=[])
+    for node in place.nodes.values():
+        node.install()  # the standard environment is there all the time
+        (node.folder / "bin" / "sudo-g5k").write_text("#!/bin/sh\necho sudo-g5k >> /node/asked\n")
+        (node.folder / "bin" / "sudo").write_text('#!/bin/sh\nprintf "%s\\n" "$*" >> /node/asked\n')
+        for name in ("sudo-g5k", "sudo"):
+            (node.folder / "bin" / name).chmod(0o755)
+    told(place.run(), 0, "keep the standard environment")
+    assert place.lab.deployer.started == []
+    assert place.workloads() == [1, 1]
+    key = (place.home / "state" / "lab" / "home" / ".ssh" / "id_ed25519.pub").read_text().strip()
+    for node in place.nodes.values():
+        asked = (node.folder / "asked").read_text()
+        assert asked.startswith("sudo-g5k\n-n sh -c") and key in asked
+    nothing_left(place)
+
+
+def test_a_job_that_may_not_become_root(place: Place) -> None:
+    place.write(job_types=[])
+    for node in place.nodes.values():
+        node.install()
+    told(place.run(), 4, "does not make", "it has no sudo-g5k")
+    nothing_left(place)
+
+
+def test_nodes_in_a_vlan_answer_under_their_names_there(place: Place) -> None:
+    """Under their plain names nobody answers any more: SSH's settings do not know them."""
+    place.write(vlan="routed")
+    config = place.home / "state" / "lab" / "home" / ".ssh" / "config"
+    known = config.read_text()
+    for name in place.nodes:
+        assert f"Host {name}\n" in known
+        inside = " ".join(name.replace(".", f"-kavlan-{vlan}.", 1) for vlan in range(4, 10))
+        known = known.replace(f"Host {name}\n", f"Host {inside}\n")
+    config.write_text(known)
+    getent = place.folder / "frontend" / "bin" / "getent"
+    getent.write_text('#!/bin/sh\nshift\nfor name; do echo "10.4.0.1  STREAM $name"; done\n')
+    told(place.run(), 0)
+    (deployment,) = place.lab.deployer.started
+    assert deployment.vlan in range(4, 10)
+    assert place.workloads() == [1, 1]
+    name, node = next(iter(place.document()["nodes"].items()))
+    assert node["facts"]["address"] == name.replace(".", f"-kavlan-{deployment.vlan}.", 1)
+    nothing_left(place)
