@@ -77,6 +77,12 @@ def lock(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError as error:
+                if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                    raise Problem(
+                        f"{what} cannot be locked",
+                        cause=f"the filesystem of {path.parent} gives no locks: {error.strerror}",
+                        hint="a home on NFS needs its lock service; G5KDEPLOY_HOME and --runs put state and runs elsewhere",
+                    ) from error
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
                     raise
                 if time.monotonic() >= until:

@@ -81,3 +81,11 @@ queue_option = click.option("--queue", default=None, help="The queue to submit t
 
 project_option = click.option("--project", default=None, help="The project that the reservation is accounted to.")
 """Parameter `project: str | None`."""
+
+manifest_option = click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="What `push` of another machine left on the frontend, in place of a build here.",
+)
+"""Parameter `manifest: Path | None`."""

@@ -13,6 +13,7 @@ from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import (
     exclude_option,
     experiment_argument,
+    manifest_option,
     output_option,
     progress_option,
     project_option,
@@ -73,8 +74,10 @@ def _phase(name: str, text: str, example: str, *options: Any, new: bool = False)
 
 
 def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
-    from g5kdeploy.workflow import chain, checking, reserving
+    from g5kdeploy.workflow import chain, checking, handing, reserving
 
+    if more.get("manifest"):
+        handing.adopt(session, more["manifest"].absolute())
     if name == "reserve":
         wait = None if more.get("wait") is None else float(times.seconds(more["wait"], "--wait"))
         if more.get("no_wait"):
@@ -152,8 +155,10 @@ deploy = _phase(
     "deploy",
     "Bring the job's nodes to their closures: the base environment by kadeploy, the closure pulled from the cache, its kernel "
     "booted by kexec and proven, the exporter up.",
-    "g5kdeploy deploy composition/statx/experiment.yaml --testbed lab",
+    "g5kdeploy deploy composition/statx/experiment.yaml --testbed lab\n"
+    "g5kdeploy deploy experiment.yaml --manifest ~/public/g5kdeploy/pushed/statx.json",
     _again,
+    manifest_option,
 )
 boot = _phase(
     "boot",

@@ -12,6 +12,7 @@ from g5kdeploy.cli import settings
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import (
     experiment_argument,
+    manifest_option,
     output_option,
     progress_option,
     project_option,
@@ -44,6 +45,7 @@ BAR = 40  # characters of the longest bar of a histogram
 @click.option("--phases", default="", metavar="LIST", help="Only these, parted by commas.")
 @click.option("--from", "first", default="", metavar="PHASE", help="Begin with this one.")
 @click.option("--until", "last", default="", metavar="PHASE", help="End with this one.")
+@manifest_option
 @click.option("--keep", is_flag=True, help="Do not give the nodes back.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @testbed_option
@@ -61,6 +63,7 @@ def command(
     phases: str,
     first: str,
     last: str,
+    manifest: Path | None,
     keep: bool,
     dry_run: bool,
     testbed: str | None,
@@ -71,11 +74,13 @@ def command(
     **flags: Any,
 ) -> ExitCode:
     """All phases in their order."""
-    from g5kdeploy.workflow import chain, reporting
+    from g5kdeploy.workflow import chain, handing, reporting
 
     form = settings.get("output", output)
     told = settings.experiment_of(experiment, testbed=testbed, **flags)
     names = chain.chosen([name.strip() for name in phases.split(",") if name.strip()], first, last)
+    if manifest:
+        names = [name for name in names if name not in handing.DONE_ELSEWHERE]
     if dry_run:
         screen.answer(_plan(told, names, keep), form, ("phase", "what"))
         return ExitCode.DONE
@@ -87,6 +92,8 @@ def command(
         ) as session,
         session.run.lock(),
     ):
+        if manifest:
+            handing.adopt(session, manifest.absolute())
         code = chain.run(session, names, keep=keep)
         result = reporting.summary(session)
     if form in ("table", "wide"):

@@ -61,13 +61,21 @@ class Manifest:
         """Bytes of a role's closure, unpacked."""
         return sum(self.paths[path].nar_size for path in self.closure(role))
 
+    def document(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"apiVersion": f"g5kdeploy/v{VERSION}", "kind": "ClosureManifest", **asdict(self)}
+
     def save(self, path: Path) -> None:
-        write_json(path, {"apiVersion": f"g5kdeploy/v{VERSION}", "kind": "ClosureManifest", **asdict(self)})
+        write_json(path, self.document())
 
     @classmethod
     def load(cls, path: Path) -> Manifest:
         """Read a manifest; `InvalidUse` names the file and what is wrong with it."""
-        document = read_json(path)
+        return cls.of(read_json(path), path)
+
+    @classmethod
+    def of(cls, document: Any, path: Path) -> Manifest:
+        """What a manifest's document says; `path`, where it came from, is for the message of `InvalidUse`."""
         try:
             if document["apiVersion"] != f"g5kdeploy/v{VERSION}":
                 raise InvalidUse(f"{path} is a manifest of another version", cause=str(document["apiVersion"]))

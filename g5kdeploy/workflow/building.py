@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -11,8 +12,9 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.boot import Source
 from g5kdeploy.closure import Bundle
 from g5kdeploy.closure.image import Image, Part, push_image
-from g5kdeploy.events.failure import InvalidUse
+from g5kdeploy.events.failure import Failure, InvalidUse
 from g5kdeploy.testbed import environments
+from g5kdeploy.workflow import handing
 from g5kdeploy.workflow.session import Session
 
 BUILD_SECONDS = 3600.0
@@ -23,6 +25,13 @@ PUSH_SECONDS = 1800.0
 def build(session: Session) -> dict[str, Any]:
     """Build the closures of the experiment's roles and keep their manifest in the run's folder."""
     experiment = session.experiment
+    if shutil.which("nix-build") is None:
+        raise Failure(
+            "nothing can be built here: there is no Nix",
+            cause="nix-build is not on the PATH",
+            hint="as root: apt-get install nix-bin. Without root, as on a frontend: build and push elsewhere, then here "
+            f"g5kdeploy run {experiment.file} --manifest ~/{handing.place(experiment.name)}",
+        )
     deadline = session.deadline(BUILD_SECONDS, "the build")
     manifest = closure.build(
         experiment.composition,
@@ -36,19 +45,7 @@ def build(session: Session) -> dict[str, Any]:
         session.run.warn(f"{role} was built without what composition.nix adds to it: {', '.join(options)}")
     _check_programs(session, manifest)
     manifest = _with_params(manifest, session.experiment.kernel.params)
-    session.built(manifest)
-    closures = {
-        name: {
-            "toplevel": role.toplevel,
-            "nar_hash": manifest.paths[role.toplevel].nar_hash,
-            "release": role.release,
-            "size": manifest.size(name),
-            "paths": len(manifest.closure(name)),
-        }
-        for name, role in manifest.roles.items()
-    }
-    session.run.set(closures=closures)
-    return {"closures": closures}
+    return {"closures": handing.keep(session, manifest)}
 
 
 def _with_params(manifest: closure.Manifest, more: Sequence[str]) -> closure.Manifest:
@@ -84,7 +81,8 @@ def push(session: Session) -> dict[str, Any]:
         for role in sorted(session.experiment.roles):
             image = push_image(session.manifest, role, session.frontend, deadline, session.emit)
             images[role] = asdict(image)
-    return {"cache": asdict(pushed), "bundle": asdict(bundle), "images": images, "environment": url}
+    result = {"cache": asdict(pushed), "bundle": asdict(bundle), "images": images, "environment": url}
+    return {**result, "manifest": handing.hand_over(session, result, deadline)}
 
 
 def _environment(session: Session, deadline: Deadline) -> dict[str, Any] | None:
@@ -102,8 +100,9 @@ def environment(session: Session) -> str:
     file = session.experiment.environment_file
     if file is None:
         return session.experiment.environment
-    record = session.run.phases().get("push")
-    told = record.result.get("environment") if record else None
+    told = _pushed_environment(session)
+    if told and told.get("elsewhere"):
+        return str(told["url"])
     if not told or told["file"] != str(file) or told["stamp"] != environments.read(file).stamp():
         raise InvalidUse(
             f"the environment {file} was not pushed as it is now", hint=f"g5kdeploy push {session.experiment.file}"
@@ -111,9 +110,17 @@ def environment(session: Session) -> str:
     return str(told["url"])
 
 
+def _pushed_environment(session: Session) -> dict[str, Any] | None:
+    record = session.run.phases().get("push")
+    return record.result.get("environment") if record else None
+
+
 def environment_key(session: Session) -> Any:
     """Changes when the environment does."""
     file = session.experiment.environment_file
+    told = _pushed_environment(session)
+    if file is not None and told and told.get("elsewhere"):
+        return told["url"]
     return session.experiment.environment if file is None else [str(file), environments.read(file).stamp()]
 
 

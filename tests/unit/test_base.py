@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 from g5kdeploy.base import files, folders
 from g5kdeploy.base.clock import Clock
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.base.problem import DeadlinePassed
+from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.base.process import CommandFailed, run
 from g5kdeploy.base.text import clean, human_bytes, human_seconds, redact
 
@@ -87,6 +88,18 @@ def test_a_file_is_old_or_new(tmp_path: Path) -> None:
     assert path.read_text() == "two"
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_home_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS without its lock service."""
+
+    def flock(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with pytest.raises(Problem, match="the run cannot be locked") as caught, files.lock(tmp_path / "lock", "the run"):
+        pass
+    assert "G5KDEPLOY_HOME" in caught.value.hint
 
 
 def test_a_lock_names_its_holder(tmp_path: Path) -> None:
