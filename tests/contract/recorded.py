@@ -169,14 +169,12 @@ def accesses_branch(last: Tree, folder: Path) -> Commit | None:
     if not {"/accesses", "/refrepo"} <= answers.keys():
         return None
     tree = copy.deepcopy(last)
-    known = set(ums(folder)["sites"])
-    nodesets = tree["accesses"]["nodesets.json"].document
-    some_group = next(iter(answers["/accesses"].values()))
-    for name, by_priority in list(nodesets.items()):
-        if name not in some_group:
-            del nodesets[name]
-        for holders in by_priority.values():
-            holders["sites"] = [site for site in holders["sites"] if site in known]
+    nodesets: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for group, levels in answers["/accesses"].items():
+        for nodeset, level in levels.items():
+            holders = nodesets.setdefault(nodeset, {}).setdefault(level["label"], {"ggas": [], "sites": []})
+            holders["ggas"].append(group)
+    put(tree, "accesses/nodesets", nodesets)
     document = answers["/refrepo"]
     put(tree, "accesses/refrepo", {key: value for key, value in document.items() if key != "version"})
     return Commit(document["version"], 1_774_263_600, "accesses", "Jane Doe", tree)
