@@ -13,8 +13,8 @@ from g5kdeploy.lab.oar import Job, Query, Refused
 
 KEPT_STATUSES = frozenset({400, 401, 403, 404, 405, 406, 412, 415, 502, 503})
 _TIME = r"(0?[0-9]|1[0-9]|2[0-3])(?::(0?[0-9]|[1-5][0-9])(?::(0?[0-9]|[1-5][0-9]))?)?"
-_CLOCK = re.compile(rf"^\s*{_TIME}\s*$")
-_DATE = re.compile(rf"^\s*(\d{{4}}-(?:0?[0-9]|1[0-2])-(?:0?[1-9]|[1-2][0-9]|3[0-1]))\s+{_TIME}\s*$")
+_CLOCK = re.compile(rf"^\s*{_TIME}\s*$", re.MULTILINE)  # any line of it may fit, as there
+_DATE = re.compile(rf"^\s*(\d{{4}}-(?:0?[0-9]|1[0-2])-(?:0?[1-9]|[1-2][0-9]|3[0-1]))\s+{_TIME}\s*$", re.MULTILINE)
 _SYNTAX = (
     "Syntax error in reservation {} date, should at least match the format: "
     "'YYYY-MM-DD hh:mm:ss'. Please see documentation for available date syntaxes."
@@ -160,9 +160,9 @@ def invalid(params: dict[str, Any]) -> list[str]:
     if not isinstance(wanted, str):
         return [*trouble, "`reservation` should be a String."]
     start, *rest = wanted.split(",")
-    if start != "now" and not _DATE.match(start) and not _CLOCK.match(start):
+    if start != "now" and not _DATE.search(start) and not _CLOCK.search(start):
         trouble.append(_SYNTAX.format("start"))
-    if rest and rest[0] and not _DATE.match(rest[0]) and not _CLOCK.match(rest[0]):
+    if rest and rest[0] and not _DATE.search(rest[0]) and not _CLOCK.search(rest[0]):
         trouble.append(_SYNTAX.format("end"))
     return trouble
 
