@@ -62,6 +62,9 @@ def _running() -> dict[str, Any]:
 @click.option("--pace", type=float, default=60.0, show_default=True, help="Divides pauses; 1 is the real site.")
 @click.option("--reference", default=None, metavar="TAR|URL", help="Real reference data, served beside the lab's site.")
 @click.option("--sites", type=int, default=0, show_default=True, help="Further sites, whose nodes are not there.")
+@click.option(
+    "--max-startups", type=int, default=0, metavar="N", help="Logins at once that the gateway stands [default: any]."
+)
 @click.option("--jobs", default=None, metavar="FILE", help="Jobs that a site of the reference data has.")
 @output_option
 def start(screen: Screen, output: str | None, **given: Any) -> None:

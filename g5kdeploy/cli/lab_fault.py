@@ -86,19 +86,22 @@ def api(screen: Screen, method: str, path: str, times: int, **given: Any) -> Non
     "node",
     "Lose a node in a step of its next deployment, or change its state",
     "Order what happens to a node: it is lost (KO) or held up in a macro step of its next deployments, or its state in "
-    "OAR changes at once. Jobs on a node that becomes Dead or Absent are killed.",
-    "g5kdeploy lab fault node vm-1 --ko-at BootNewEnv\ng5kdeploy lab fault node vm-2 --state Suspected",
+    "OAR changes at once; with --delay alone the next job waits for its boot. Jobs on a node that becomes Dead or Absent "
+    "are killed.",
+    "g5kdeploy lab fault node vm-1 --ko-at BootNewEnv\ng5kdeploy lab fault node vm-2 --state Standby --delay 120",
 )
 @click.argument("node")
 @click.option("--ko-at", type=click.Choice(STEPS), help="The macro step in which it is lost.")
 @click.option("--text", default="", help="The reason that kadeploy gives.")
-@click.option("--delay", type=click.FloatRange(0.0, 600.0), default=0.0, help="Hold it up for so long instead.")
+@click.option(
+    "--delay", type=click.FloatRange(0.0, 600.0), default=0.0, help="Hold it up for so long: in --ko-at, else its boot."
+)
 @_times
 @click.option("--state", default="", metavar="STATE", help="Alive, Standby, Absent, Suspected or Dead.")
 def node(screen: Screen, node: str, ko_at: str | None, state: str, **given: Any) -> None:
     """Order what happens to a node."""
-    if not ko_at and not state:
-        raise click.UsageError("--ko-at or --state is needed")
+    if not ko_at and not state and not given["delay"]:
+        raise click.UsageError("--ko-at, --delay or --state is needed")
     _order(screen, do="node", node=node, ko_at=ko_at or "", state=state, **given)
 
 

@@ -45,11 +45,13 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
     data = data_of(settings)
     found = inventory.resources(data, names.SITE, names.NETWORK)
     kavlan = _kavlan(places, site)
+    played = further.Played(settings.pace)
+    unlucky = UnluckyDeployer(further.BySite(deployer, dict.fromkeys(further.NAMES[: settings.sites], played)))
     oar = Oar(
         places.folder / "oar.sqlite",
         found,
         pace=settings.pace,
-        hooks=_hooks(site, kavlan, deployer),
+        hooks=_hooks(site, kavlan, deployer, unlucky),
         users=lambda user: user == settings.user,
         directories=lambda user, path: jobs.directory(site, path),
         rules=GRID5000,
@@ -58,7 +60,6 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
     more = further.schedulers(data, settings.sites, places.folder, settings.pace, settings.user)
     kavlans = {names.SITE: kavlan}
     kavlans |= {name: further.kavlan(data, name, one, places.folder) for name, one in more.items()}
-    unlucky = UnluckyDeployer(further.BySite(deployer, dict.fromkeys(more, further.Played(settings.pace))))
     environments = kaenv.Environments(_registered())
 
     def rights(user: str, nodes: list[str]) -> bool:
@@ -161,8 +162,9 @@ def _kavlan(places: Places, site: Site) -> Kavlan:
     return kavlan
 
 
-def _hooks(site: Site, kavlan: Kavlan, deployer: Deployer) -> Hooks:
+def _hooks(site: Site, kavlan: Kavlan, deployer: Deployer, unlucky: UnluckyDeployer) -> Hooks:
     def on_launch(job: Job) -> Iterable[str]:
+        unlucky.wake(job.nodes)
         return [] if "deploy" in job.types else site.open_for(job.nodes, job.user)
 
     def on_end(job: Job) -> None:

@@ -46,6 +46,7 @@ class UnluckyDeployer:
     def __init__(self, inner: Inner) -> None:
         self._inner = inner
         self._losses: list[Loss] = []
+        self._sleepers: dict[str, float] = {}
         self._lock = threading.Lock()
         self._cleared = threading.Event()
 
@@ -54,15 +55,29 @@ class UnluckyDeployer:
         with self._lock:
             self._losses.append(loss)
 
+    def let_sleep(self, node: str, seconds: float) -> None:
+        """Order that the next job has to wait so long for this node to be on."""
+        with self._lock:
+            self._sleepers[node] = seconds
+
+    def wake(self, nodes: Iterable[str]) -> None:
+        """Switch nodes on for a job: returns when the slowest is."""
+        with self._lock:
+            cleared = self._cleared
+            slowest = max((self._sleepers.pop(node, 0.0) for node in nodes), default=0.0)
+        cleared.wait(slowest)
+
     def orders(self) -> list[Loss]:
         """What is still ordered."""
         with self._lock:
-            return [one for one in self._losses if one.times > 0]
+            sleeping = [Loss(node, "its boot", "", delay=seconds) for node, seconds in self._sleepers.items()]
+            return [*(one for one in self._losses if one.times > 0), *sleeping]
 
     def clear(self) -> None:
         """Take all orders back; what is held up goes on."""
         with self._lock:
             self._losses.clear()
+            self._sleepers.clear()
             self._cleared.set()
             self._cleared = threading.Event()
 
@@ -135,6 +150,9 @@ class Orders:
             loss = Loss(name, ko_at, text or "The node did not answer", times, delay)
             self.deployer.order(loss)
             done.append(_line(loss))
+        elif delay:
+            self.deployer.let_sleep(name, delay)
+            done.append(_line(Loss(name, "its boot", "", delay=delay)))
         if state:
             found = next((one for one in NODE_STATES if one.lower() == state.lower()), None)
             if found is None:

@@ -19,7 +19,8 @@ class Settings:
 
     `pace` divides the pauses of scheduler and deployer: 1 is the real site. `reference` is an archive or URL of real
     reference data, served beside the lab's own site; `jobs` a file of jobs that one of those sites has.
-    `sites` is the number of further sites whose nodes are not there.
+    `sites` is the number of further sites whose nodes are not there. `max_startups` is how many connections to the
+    gateway may wait for their login at once; 0 for any number.
     """
 
     nodes: int = 2
@@ -29,6 +30,7 @@ class Settings:
     reference: str | None = None
     jobs: str | None = None
     sites: int = 0
+    max_startups: int = 0
     user: str = USER
 
     def check(self) -> None:
@@ -44,6 +46,8 @@ class Settings:
 
         if not 0 <= self.sites <= 4:
             raise Problem(f"a lab has up to 4 sites beside its own, not {self.sites}")
+        if self.max_startups < 0:
+            raise Problem(f"a gateway stands some connections, or any number (0), not {self.max_startups}")
         if self.jobs and not self.reference:
             raise Problem(
                 "jobs need the reference data of the site on whose nodes they are", hint="--reference TAR|URL"

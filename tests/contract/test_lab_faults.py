@@ -176,3 +176,22 @@ def test_orders_that_cannot_be_followed_say_why(give: Give, order: dict[str, Any
 def test_no_lab_listens(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="takes no orders"):
         ask(tmp_path / "control", {"do": "list"}, Deadline.after(60, "an order"))
+
+
+def test_the_next_job_waits_for_a_node_that_boots_slowly(lab: Lab, give: Give) -> None:
+    assert give(do="node", node="vm-1", state="standby", delay=500.0) == [
+        "vm-1.lab.grid5000.fr: 500 s longer in its boot, once",
+        "vm-1.lab.grid5000.fr: Standby",
+    ]
+    assert give(do="list") == ["vm-1.lab.grid5000.fr: 500 s longer in its boot, once"]
+    deployer = lab.services.deployments.deployer
+    assert isinstance(deployer, UnluckyDeployer)
+    waking = threading.Thread(target=deployer.wake, args=(["vm-1.lab.grid5000.fr", "vm-2.lab.grid5000.fr"],))
+    waking.start()
+    while give(do="list"):
+        waking.join(0.01)
+    assert waking.is_alive()
+    give(do="clear")
+    waking.join(60)
+    assert not waking.is_alive()
+    deployer.wake(["vm-1.lab.grid5000.fr"])  # not slow any more

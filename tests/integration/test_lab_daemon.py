@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,3 +156,37 @@ def test_further_sites_take_reservations_and_deployments(home: Path) -> None:
     disks = {**asked, "resources": "{type='disk'}/host=1/disk=1+{cluster='westb'}/nodes=1,walltime=1", "types": []}
     held = lab.session.post(f"{where}/jobs", json=disks, timeout=60)
     assert held.status_code == 201, held.text
+
+
+def test_a_gateway_stands_few_logins_at_once(home: Path) -> None:
+    lab = Lab.start(home, "--nodes", "1", "--max-startups", "2")
+    host, _, port = lab.record["access"].rpartition(":")
+    with contextlib.ExitStack() as stack:
+        greetings = []
+        for _ in range(3):
+            connection = stack.enter_context(socket.create_connection((host, int(port)), timeout=60))
+            greetings.append(connection.makefile("rb").readline())
+        assert [greeting.startswith(b"SSH-2.0-") for greeting in greetings] == [True, True, False]
+        assert greetings[2] == b"Exceeded MaxStartups\r\n"
+    words = [
+        "ssh",
+        "-F",
+        str(lab.client_home / ".ssh" / "config"),
+        "-o",
+        "ControlMaster=no",
+        "access.grid5000.fr",
+        "cat",
+    ]
+    end = time.monotonic() + 300
+    with contextlib.ExitStack() as stack:
+        logged_in: list[subprocess.Popen[bytes]] = []
+        while len(logged_in) < 3:  # more than may wait at once: those who are in do not count
+            assert time.monotonic() < end
+            one = stack.enter_context(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            assert one.stdin and one.stdout
+            stack.callback(one.kill)
+            with contextlib.suppress(BrokenPipeError):
+                one.stdin.write(b"here\n")
+                one.stdin.flush()
+            if one.stdout.readline() == b"here\n":
+                logged_in.append(one)

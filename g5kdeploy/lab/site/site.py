@@ -146,8 +146,12 @@ class Site:
         enter = self.namespace.enter(mounts=True)
         access, frontend = home.loopback(self.places.folder)
         wanted = [
-            (ssh.Address(access, 0), [*enter, *self._sshd("access", names.ACCESS_IP), "-i"]),
-            (ssh.Address(frontend, 0), [*enter, *self._sshd("frontend", names.FRONTEND_IP), "-i"]),
+            (
+                ssh.Address(access, 0),
+                [*enter, *self._sshd("access", names.ACCESS_IP), "-i"],
+                self.settings.max_startups,
+            ),
+            (ssh.Address(frontend, 0), [*enter, *self._sshd("frontend", names.FRONTEND_IP), "-i"], 0),
         ]
         self._doors = ssh.open_doors(
             wanted,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
 import subprocess
 import threading
@@ -79,10 +80,14 @@ class Address:
 
 
 class Door:
-    """A listening socket outside the site; each connection becomes the standard input and output of `command`."""
+    """A listening socket outside the site; each connection becomes the standard input and output of `command`.
 
-    def __init__(self, where: Address, command: Sequence[str], log_file: Path) -> None:
+    `strangers`: so many connections may be there at once that nobody has logged in on; 0 for any number.
+    """
+
+    def __init__(self, where: Address, command: Sequence[str], log_file: Path, strangers: int = 0) -> None:
         self._command = list(command)
+        self._strangers = strangers
         self._log_file = log_file
         self._children: set[subprocess.Popen[bytes]] = set()
         self._listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -110,6 +115,10 @@ class Door:
                 self._children = {child for child in self._children if child.poll() is None}
                 if len(self._children) >= CONNECTIONS:
                     continue
+                if self._strangers and sum(map(_is_strange, self._children)) >= self._strangers:
+                    with contextlib.suppress(OSError):
+                        connection.sendall(b"Exceeded MaxStartups\r\n")
+                    continue
                 try:
                     with self._log_file.open("ab") as said:
                         child = subprocess.Popen(
@@ -135,19 +144,34 @@ class Door:
         self._children.clear()
 
 
+def _is_strange(child: subprocess.Popen[bytes]) -> bool:
+    """Has nobody logged in on this server's connection yet? It calls itself `sshd: USER` when somebody has."""
+    waiting = [child.pid]
+    while waiting:
+        pid = waiting.pop()
+        with contextlib.suppress(OSError):
+            title = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
+            if re.fullmatch(r"sshd: [^\[\]]+", title):
+                return False
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                waiting += map(int, (task / "children").read_text().split())
+    return child.poll() is None
+
+
 def open_doors(
-    wanted: Sequence[tuple[Address, Sequence[str]]], log_file: Path, *, privileged: bool, remembered: Sequence[int]
+    wanted: Sequence[tuple[Address, Sequence[str], int]], log_file: Path, *, privileged: bool, remembered: Sequence[int]
 ) -> list[Door]:
-    """A door for each address and command: on port 22 where that is allowed and free, else on the ports that served
-    the last time, else on any.
+    """A door for each address and command, with the number of strangers that it stands.
+
+    On port 22 where that is allowed and free, else on the ports that served the last time, else on any.
     """
     doors: list[Door] = []
-    for number, (where, command) in enumerate(wanted):
+    for number, (where, command, strangers) in enumerate(wanted):
         ports = [22] if privileged else []
         ports += list(remembered[number : number + 1])
         for port in (*ports, 0):
             try:
-                doors.append(Door(Address(where.host, port), command, log_file))
+                doors.append(Door(Address(where.host, port), command, log_file, strangers))
                 break
             except OSError as error:
                 if port == 0:
