@@ -224,7 +224,8 @@ def test_jobs_on_two_sites_by_one_command(places: Desk) -> None:
 
 def test_the_site_is_chosen_among_several(places: Desk) -> None:
     places.write(site="east", roles={"server": {"nodes": 3}})
-    places.by_hand(site="east", resources="nodes=1,walltime=1:0:0")
+    taken = places.by_hand(site="east", resources="nodes=1,walltime=1:0:0")
+    places.wait(lambda: places.lab.oars["east"].job(taken).state == "Running")
     plan, _ = places.on_run("plan", "--sites", "all")
     assert [item["name"] for item in plan["items"]] == ["west/vmwest", "east/vmeast"]
     answer, said = places.on_run("reserve", "--sites", "east,west")
