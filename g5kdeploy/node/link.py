@@ -31,6 +31,7 @@ Ask = Callable[["paramiko.Transport", float], "paramiko.Channel"]
 
 SESSIONS = 8  # at once on one connection; OpenSSH's MaxSessions is 10
 OPENINGS = 16  # connections being opened through one gateway at the same moment
+PROXIES = 6  # by commands of the user's: each is a login of its own on a gateway, whose MaxStartups is 10
 HASTE = 5.0  # seconds: a connection that had less time to answer is not taken for dead
 GREETINGS = 4  # attempts where a server hangs up before its greeting, as one above its MaxStartups does
 
@@ -42,10 +43,14 @@ class Closed(Unreachable):
 class Link:
     """The connection to `hop`, through `parent` where there is one."""
 
-    def __init__(self, hop: Hop, parent: Link | None, keys: HostKeys, ring: KeyRing) -> None:
+    def __init__(
+        self, hop: Hop, parent: Link | None, keys: HostKeys, ring: KeyRing, proxies: threading.Semaphore | None = None
+    ) -> None:
+        """`proxies` are the places for connections by ProxyCommand that are being opened, those of all machines."""
         self.hop = hop
         self.parent = parent
         self.running = 0  # commands
+        self._proxies = proxies or threading.BoundedSemaphore(PROXIES)
         self._places = threading.BoundedSemaphore(SESSIONS)
         self.openings = threading.BoundedSemaphore(OPENINGS)
         self._keys = keys
@@ -180,8 +185,14 @@ class Link:
             wait=wait_random_exponential(0.5, max=4),
             sleep=lambda seconds: deadline.sleep(seconds, f"{self.hop.name} hangs up before its greeting"),
         )
+        place = (
+            holding(self._proxies, deadline, "many connections are being opened by a ProxyCommand")
+            if self.hop.proxy_command
+            else contextlib.nullcontext()
+        )
         try:
-            return retrying(self._open_once, deadline)
+            with place:
+                return retrying(self._open_once, deadline)
         except RetryError as error:
             cause = error.last_attempt.exception()
             raise explain(self.hop, self.way, cause) from cause

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,9 @@ from g5kdeploy.node.settings import Hop
 
 if TYPE_CHECKING:
     import paramiko
+
+
+AGENT_SECONDS = 60.0  # for its answer: a key on hardware waits for a finger
 
 
 class NoKeyTaken(Exception):
@@ -68,10 +73,13 @@ class Identity:
     def _agent(self, transport: paramiko.Transport, tried: list[str]) -> bool:
         import paramiko
 
+        where = self.hop.agent_socket or os.environ.get("SSH_AUTH_SOCK")
+        if not where:
+            return False
         try:
-            agent = paramiko.Agent()
+            agent = _agent_at(str(where))
         except (paramiko.SSHException, OSError) as error:
-            tried.append(f"the agent ({error})")
+            tried.append(f"the agent at {where} ({getattr(error, 'strerror', None) or error})")
             return False
         try:
             for key in agent.get_keys():
@@ -79,7 +87,7 @@ class Identity:
                 if self._taken(transport, key, label, tried):
                     return True
         finally:
-            agent.close()
+            agent._close()
         return False
 
     def _taken(self, transport: paramiko.Transport, key: paramiko.PKey, label: str, tried: list[str]) -> bool:
@@ -101,3 +109,19 @@ class Identity:
         if more:
             raise NoKeyTaken([*tried, f"{label} was taken, but the server wants {', '.join(more)} besides"])
         return True
+
+
+def _agent_at(path: str) -> Any:
+    """The agent that listens there, with its keys; paramiko's own class knows only the environment's."""
+    from paramiko.agent import AgentSSH
+
+    agent: Any = AgentSSH()
+    wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        wire.settimeout(AGENT_SECONDS)
+        wire.connect(path)
+        agent._connect(wire)
+    except BaseException:
+        wire.close()
+        raise
+    return agent

@@ -31,6 +31,7 @@ def _block(hop: Hop, before: Hop | None, known_hosts: Path, keys: HostKeys) -> s
     lines = [f"HostName {hop.host}", f"Port {hop.port}", f"User {hop.user}"]
     lines += [f"IdentityFile {_quoted(path)}" for path in hop.keys]
     lines += [] if hop.agent else ["IdentitiesOnly yes"]
+    lines += [f"IdentityAgent {_quoted(hop.agent_socket)}"] if hop.agent_socket else []
     known, source = keys.known(hop)
     if known and source != known_hosts and source is not None:  # the user's own file vouches for this one
         lines += [f"UserKnownHostsFile {_quoted(source)}", "StrictHostKeyChecking yes"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from g5kdeploy.node.hostkeys import HostKey, HostKeys
-from g5kdeploy.node.link import Link
+from g5kdeploy.node.link import PROXIES, Link
 from g5kdeploy.node.login import KeyRing
 from g5kdeploy.node.openssh import write_config
 from g5kdeploy.node.remote import Remote
@@ -30,6 +30,7 @@ class Reach:
         self._settings = Settings(home, user)
         self._keys = HostKeys(self.known_hosts)
         self._ring = KeyRing()
+        self._proxies = threading.BoundedSemaphore(PROXIES)
         self._lock = threading.Lock()
         self._moved: dict[str, str] = {}
         self._links: dict[tuple[tuple[str, str, int], ...], Link] = {}
@@ -92,7 +93,7 @@ class Reach:
             for end in range(1, len(route) + 1):
                 key = tuple((hop.name, hop.user, hop.port) for hop in route[:end])
                 if key not in self._links:
-                    self._links[key] = Link(route[end - 1], link, self._keys, self._ring)
+                    self._links[key] = Link(route[end - 1], link, self._keys, self._ring, self._proxies)
                 link = self._links[key]
         assert link is not None
         return link

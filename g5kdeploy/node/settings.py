@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # Tried when the configuration names no key, as OpenSSH does; keys on hardware answer through the agent.
 DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
+DOMAIN, SHORT, GATEWAY = ".grid5000.fr", ".g5k", "access"
 _TILDE = re.compile(r"(?m)^(\s*(?:IdentityFile|UserKnownHostsFile|Include|CertificateFile)\s*=?\s*.*)$", re.IGNORECASE)
 _INCLUDE = re.compile(r"^\s*Include\s*=?\s*(.+?)\s*$", re.IGNORECASE)
 _INCLUDES_DEEP = 8
@@ -26,7 +28,8 @@ _WILD = frozenset("*?[!")  # a name has none of them
 class Hop:
     """One machine on the way: what it was called, where it listens, who enters it with which keys.
 
-    `known` are the user's own files of host keys; `agent` says whether the agent's keys are offered too.
+    `known` are the user's own files of host keys; `agent` says whether the agent's keys are offered too, `agent_socket`
+    where that agent is (None: where the environment says).
     """
 
     name: str
@@ -35,6 +38,7 @@ class Hop:
     user: str
     keys: tuple[Path, ...] = ()
     agent: bool = True
+    agent_socket: Path | None = None
     known: tuple[Path, ...] = ()
     proxy_command: str = ""
 
@@ -75,7 +79,7 @@ class Settings:
         return (*before, replace(hop, proxy_command="") if before else hop)
 
     def _hop(self, name: str, user: str | None, port: int | None) -> tuple[Hop, list[str]]:
-        found = self._about(name).lookup(name)
+        found = self._found(name)
         files = [self._expand(value) for value in found.get("identityfile", [])]
         if not files:
             files = [self.home / ".ssh" / key for key in DEFAULT_KEYS]
@@ -89,14 +93,40 @@ class Settings:
             keys=tuple(dict.fromkeys(path for path in files if path.is_file())),
             agent=found.get("identitiesonly", "no").lower() != "yes"
             and found.get("identityagent", "").lower() != "none",
+            agent_socket=self._agent_socket(found.get("identityagent", "")),
             known=tuple(path for word in known.split() if (path := self._expand(word)).is_file()),
             proxy_command=found.get("proxycommand") or "",
         )
         return hop, [] if jump.lower() == "none" else jump.split(",")
 
+    def _agent_socket(self, value: str) -> Path | None:
+        """Where IdentityAgent says that the agent is: a path, or a variable that has it."""
+        value = value.strip('"')
+        if value.lower() in ("", "none") or value == "SSH_AUTH_SOCK":
+            return None
+        if value.startswith("$"):
+            value = os.environ.get(value[1:].strip("{}"), "")
+        return self._expand(value) if value else None
+
     def _expand(self, value: str) -> Path:
         value = value.strip('"').replace("%d", str(self.home))
         return self.home / value[2:] if value.startswith("~/") else Path(value)
+
+    def _found(self, name: str) -> paramiko.SSHConfigDict:
+        """What the configuration says of a name; where it knows no way to it, what it says of its short form.
+
+        Grid'5000 tells its users to write a block for `*.g5k`, with a way over the gateway.
+        """
+        found = self._about(name).lookup(name)
+        if _is_way(found) or not name.endswith(DOMAIN) or name.startswith(GATEWAY):
+            return found
+        short = name.removesuffix(DOMAIN) + SHORT
+        alias = self._about(short).lookup(short)
+        if not _is_way(alias):
+            return found
+        if alias["hostname"] == short and not alias.get("proxycommand"):
+            alias["hostname"] = found["hostname"]  # the gateway does not know the short one
+        return alias
 
     def _about(self, name: str) -> paramiko.SSHConfig:
         """The configuration without the blocks of other machines: paramiko looks at each block slowly, four times."""
@@ -133,6 +163,11 @@ class Settings:
                 pattern = pattern if pattern.is_absolute() else self.home / ".ssh" / pattern
                 lines.extend(self._read(found, depth + 1) for found in sorted(pattern.parent.glob(pattern.name)))
         return "\n".join(lines) + "\n"
+
+
+def _is_way(found: paramiko.SSHConfigDict) -> bool:
+    """Whether a gateway, or a command, leads there; or the configuration says that none is needed."""
+    return "proxycommand" in found or "proxyjump" in found
 
 
 def _may_mean(patterns: list[str], name: str) -> bool:

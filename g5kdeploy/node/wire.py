@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import shlex
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ def direct(host: str, port: int, deadline: Deadline) -> socket.socket:
 
 
 def proxy_command(command: str) -> Any:
-    """A ProxyCommand whose process is collected when it is closed."""
+    """A ProxyCommand, run by the shell as OpenSSH does it; its process is collected when it is closed."""
     import paramiko
 
     class Command(paramiko.ProxyCommand):
@@ -48,7 +49,7 @@ def proxy_command(command: str) -> Any:
                 if pipe is not None:
                     pipe.close()
 
-    return Command(command)
+    return Command(shlex.join(["/bin/sh", "-c", f"exec {command}"]))
 
 
 @functools.cache

@@ -143,3 +143,45 @@ def test_blocks_of_other_machines_are_left_out_and_nothing_else_changes(tmp_path
         assert dict(config._about(name).lookup(name)) == dict(whole.lookup(name))
     assert words(config.route("n1")) == ["first@matched:1"]
     assert words(config.route("n3")) == ["first@not-n1:3"]
+
+
+def test_a_name_that_no_block_is_about_goes_the_way_of_its_short_form(tmp_path: Path) -> None:
+    config = settings(
+        tmp_path,
+        """
+        Host g5k
+          User jdoe
+          HostName access.grid5000.fr
+        Host *.g5k
+          User jdoe
+          ProxyJump g5k
+        Host direct.lab.grid5000.fr
+          ProxyJump none
+        """,
+        "someone",
+    )
+    assert words(config.route("vm-1.lab.grid5000.fr", "root")) == [
+        "jdoe@access.grid5000.fr:22",
+        "root@vm-1.lab.grid5000.fr:22",
+    ]
+    assert words(config.route("flab.lab.grid5000.fr"))[-1] == "jdoe@flab.lab.grid5000.fr:22"
+    assert words(config.route("direct.lab.grid5000.fr")) == ["someone@direct.lab.grid5000.fr:22"]
+    assert words(config.route("access.grid5000.fr")) == ["someone@access.grid5000.fr:22"]
+    assert words(config.route("elsewhere.example.org")) == ["someone@elsewhere.example.org:22"]
+
+
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        ("~/.a/s", "{home}/.a/s"),
+        ("%d/s", "{home}/s"),
+        ("/run/s", "/run/s"),
+        ("$OWN_AGENT", "/run/own"),
+        ("SSH_AUTH_SOCK", ""),
+        ("none", ""),
+    ],
+)
+def test_where_the_agent_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, where: str) -> None:
+    monkeypatch.setenv("OWN_AGENT", "/run/own")
+    (hop,) = settings(tmp_path, f"Host *\nIdentityAgent {line}\n").route("n")
+    assert hop.agent_socket == (Path(where.format(home=tmp_path)) if where else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from g5kdeploy.node import (
     Unreachable,
     fan_out,
 )
+from g5kdeploy.node.link import PROXIES
 from tests.support.reaching import Site, block, own_home, server, soon
 
 
@@ -73,8 +75,45 @@ def test_a_proxy_command_is_another_way(site: Site, tmp_path: Path) -> None:
         "threading.Thread(target=up, daemon=True).start()\n"
         "while d := s.recv(65536): os.write(1, d)\n"
     )
-    import sys
 
     command = f"ProxyCommand {sys.executable} -S {pipe} %p"
     with own_home(tmp_path, block("n", site.nodes[0], command, f"IdentityFile {site.key}")) as reach:
         assert reach.remote("n", None).run("echo piped", soon()).stdout == "piped\n"
+
+
+def test_the_block_that_grid5000_tells_its_users_to_write_is_understood(site: Site, tmp_path: Path) -> None:
+    """A command that the shell has to read, for the short names alone; and few at the same moment."""
+    count = tmp_path / "count"
+    count.mkdir()
+    pipe = tmp_path / "pipe"
+    pipe.write_text(
+        f"#!{sys.executable} -S\n"
+        "import os, socket, sys, threading\n"
+        f"mark = {str(count)!r} + '/' + str(os.getpid())\n"
+        "assert sys.argv[1].endswith('.lab:22'), sys.argv\n"
+        "os.mkdir(mark)\n"
+        f"most = {str(tmp_path)!r} + '/most'\n"
+        f"now = len(os.listdir({str(count)!r}))\n"
+        "os.open(most + '-' + str(now), os.O_CREAT)\n"
+        f"s = socket.create_connection(('127.0.0.1', {site.nodes[0].port}))\n"
+        "def up():\n"
+        "    while d := os.read(0, 65536): s.sendall(d)\n"
+        "    s.shutdown(1)\n"
+        "threading.Thread(target=up, daemon=True).start()\n"
+        "first = s.recv(65536)\n"
+        "os.rmdir(mark)\n"
+        "os.write(1, first)\n"
+        "while d := s.recv(65536): os.write(1, d)\n"
+    )
+    pipe.chmod(0o755)
+    text = (
+        f"Host *.g5k\n User {site.user}\n IdentityFile {site.key}\n"
+        f' ProxyCommand {pipe} "$(basename %h .g5k):%p"\n'
+        f"Host vm-99.lab.grid5000.fr\n ProxyJump none\n"
+    )
+    with own_home(tmp_path, text) as reach:
+        names = [f"vm-{number}.lab.grid5000.fr" for number in range(1, 17)]
+        answers = fan_out(names, lambda name: reach.remote(name, site.user).run("echo over", soon()).stdout)
+        assert answers == dict.fromkeys(names, "over\n")
+        most = max(int(path.name.removeprefix("most-")) for path in tmp_path.glob("most-*"))
+        assert most <= PROXIES

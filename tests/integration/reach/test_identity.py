@@ -11,8 +11,9 @@ from g5kdeploy.node import (
     HostKeyChanged,
     LoginRefused,
 )
-from tests.support.reaching import Site, block, own_home, server, soon, until
-from tests.support.sshd import make_key
+from tests.support.hardware_key import HardwareKey
+from tests.support.reaching import LONG, Site, block, own_home, server, soon, until
+from tests.support.sshd import SshServer, make_key
 
 
 def test_a_refused_login_names_what_was_tried(site: Site, tmp_path: Path) -> None:
@@ -88,3 +89,30 @@ def test_hashed_names_of_the_users_own_file_count(site: Site, tmp_path: Path) ->
                 reach.remote("n", None).run("true", soon())
     finally:
         own.close()
+
+
+def test_a_key_on_hardware_answers_through_its_agent(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("sk")  # a socket's path must be short
+    with HardwareKey(folder) as token:
+        own = SshServer(folder / "own", token.public)
+        try:
+            text = block("n", own, f"IdentityAgent {token.socket}")
+            with own_home(folder, text) as reach:
+                assert reach.remote("n", None).run("echo touched", soon()).stdout == "touched\n"
+                assert token.signed == 1
+                done = subprocess.run(
+                    [*reach.ssh_command("n", None, batch=True), "echo", "by ssh"],
+                    capture_output=True, text=True, timeout=LONG, check=False,
+                )  # fmt: skip
+                assert done.stdout == "by ssh\n", done.stderr
+        finally:
+            own.close()
+
+
+def test_an_agent_that_is_away_is_named(site: Site, tmp_path: Path) -> None:
+    text = block("n", site.nodes[0], "IdentityAgent ~/.agent/none")
+    with (
+        own_home(tmp_path, text) as reach,
+        pytest.raises(LoginRefused, match=r"the agent at .*/\.agent/none \(No such"),
+    ):
+        reach.remote("n", None).run("true", soon())
