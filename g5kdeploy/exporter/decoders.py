@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from .cgroups import Cgroups
 from .config import Decoder, Label
@@ -30,6 +31,7 @@ class DecodeError(Exception):
 
 
 Step = Callable[[bytes], bytes]
+T = TypeVar("T")
 
 
 class Decoders:
@@ -40,6 +42,8 @@ class Decoders:
         self.kallsyms = Kallsyms(proc / "kallsyms")
         self.pci = PciNames()
         self.partitions = proc / "partitions"
+        self.most_left_out = _MOST_ROWS
+        """How many keys of a map are remembered that a regexp leaves out."""
         self.settled = True
         """False once a decoder gave an answer that may be another one the next time: such a row is not kept."""
         self._syscalls: dict[int, str] | None = None
@@ -193,7 +197,8 @@ class Rows:
 
     def __init__(self, decoders: Decoders, labels: tuple[Label, ...]) -> None:
         self._decoders = decoders
-        self._known: dict[bytes, tuple[str, ...] | None] = {}
+        self._known: dict[bytes, tuple[str, ...]] = {}
+        self._left_out: dict[bytes, None] = {}
         self._parts: list[tuple[int, int, Step]] = []
         at = 0
         for label in labels:
@@ -205,20 +210,29 @@ class Rows:
         try:
             return self._known[key]
         except KeyError:
-            pass
+            if key in self._left_out:
+                return None
         self._decoders.settled = True
-        values: tuple[str, ...] | None
         try:
             values = tuple(step(key[start:end]).decode(errors="replace") for start, end, step in self._parts)
         except SkipRow:
-            values = None
+            if self._decoders.settled:
+                _remember(self._left_out, key, None, self._decoders.most_left_out)
+            return None
         if self._decoders.settled:
-            if len(self._known) >= _MOST_ROWS:
-                del self._known[next(iter(self._known))]
-            self._known[key] = values
+            _remember(self._known, key, values, _MOST_ROWS)
         return values
 
     def trim(self, entries: int) -> None:
         """Forget everything where much more is remembered than a map of so many entries still has."""
-        if len(self._known) > 2 * entries + _FEW_ROWS:
+        if len(self._known) + len(self._left_out) > 2 * entries + _FEW_ROWS:
             self._known.clear()
+            self._left_out.clear()
+
+
+def _remember(where: dict[bytes, T], key: bytes, value: T, most: int) -> None:
+    if len(where) >= most:
+        if not where:
+            return
+        del where[next(iter(where))]
+    where[key] = value

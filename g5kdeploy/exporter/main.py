@@ -44,6 +44,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--config.names", dest="names", required=True, metavar="A,B", help="names X of the programs to load")
     add("--config.check", dest="check", action="store_true", help="report every mistake, try to load, and exit")
     add("--config.strict", dest="strict", action="store_true", help="fail unless every program loads and attaches")
+    add(
+        "--config.skip-cache-size",
+        dest="left_out",
+        type=int,
+        default=100_000,
+        metavar="N",
+        help="keys of a map that are remembered because a regexp leaves them out",
+    )
     add("--web.listen-address", dest="address", default=":9435", metavar="ADDR", help="HOST:PORT, :PORT or fd://N")
     add("--web.telemetry-path", dest="path", default="/metrics", metavar="PATH", help="where the metrics are")
     add(
@@ -132,6 +140,7 @@ def _run(
     notify("STATUS=loading programs")
     rights = Rights(options.keep, needed(c.config for plan in plans for c in plan.candidates))
     decoders = Decoders(Cgroups())
+    decoders.most_left_out = max(0, options.left_out)
     decoders.cgroups.watch(rights.drop)
     loader = Loader(library, decoders, options.btf, rights.drop, options.backend)
     loaded = [loader.load(plan) for plan in plans]

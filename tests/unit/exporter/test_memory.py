@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import threading
 import time
 from pathlib import Path
@@ -54,6 +55,19 @@ def test_only_so_many_rows_are_remembered(tmp_path: Path, monkeypatch: Any) -> N
     for number in range(100):
         assert rows.decode(number.to_bytes(8, "little")) == (str(number),)
     assert len(rows._known) == 10
+
+
+def test_only_so_many_keys_that_are_left_out_are_remembered(tmp_path: Path) -> None:
+    wanted = re.compile(rb"^[0-9]$")
+    decoders = Decoders(Cgroups(tmp_path))
+    label = Label("a", 8, 0, (Decoder("uint"), Decoder("regexp", regexps=(wanted,))))
+    for most, kept in ((3, 3), (0, 0)):
+        decoders.most_left_out = most
+        rows = Rows(decoders, (label,))
+        for _ in range(2):
+            found = [rows.decode(number.to_bytes(8, "little")) for number in range(30)]
+            assert [labels for labels in found if labels] == [(str(number),) for number in range(10)]
+        assert len(rows._left_out) == kept and len(rows._known) == 10
 
 
 class Queue:
