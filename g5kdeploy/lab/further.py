@@ -19,10 +19,11 @@ from g5kdeploy.lab.oar.admission import GRID5000
 from g5kdeploy.lab.reference import NodeHardware, Reference, SiteNetwork
 from g5kdeploy.lab.reference.generate import EPOCH, ClusterPlan, world
 from g5kdeploy.lab.reference.tree import commit
+from g5kdeploy.lab.site import names
 
 log = logging.getLogger(__name__)
 
-NAMES = ("west", "east", "north", "south")
+NAMES = names.FURTHER
 """The first so many of them; each has the clusters `<name>a` of 4 nodes and `<name>b` of 2 with disks to reserve."""
 
 STEP_SECONDS = 60.0

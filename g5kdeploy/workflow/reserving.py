@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.problem import Problem
 from g5kdeploy.events.failure import InvalidUse, NoResources
 from g5kdeploy.node import Stage
 from g5kdeploy.testbed import hardware, inventory, reservations, together
@@ -225,11 +226,23 @@ def is_over(session: Session) -> bool:
 
 
 def release(session: Session) -> dict[str, Any]:
-    """Delete the run's jobs, those too that it cannot know of, and wait until the site says that they are over."""
-    released = []
-    deadline = Deadline.after(RELEASE_SECONDS, "the release", session.clock)
+    """Delete the run's jobs, those too that it cannot know of, and wait until their sites say that they are over.
+
+    A site that does not answer keeps nobody from releasing the others; its problem is raised when they are done.
+    """
+    released: list[str] = []
+    problems: list[Problem] = []
     for record in session.records.unreleased(run=session.run.id):
-        done = reservations.release(session.api, record, session.records, deadline, session.emit)
-        released.append(done.name)
+        deadline = Deadline.after(RELEASE_SECONDS, f"the release on {record.site}", session.clock)
+        try:
+            done = reservations.release(session.api, record, session.records, deadline, session.emit)
+        except Problem as problem:
+            problems.append(problem)
+        else:
+            released.append(done.name)
+    if problems:
+        for other in problems[1:]:
+            session.emit.warn("release", str(other))
+        raise problems[0]
     session.run.set(released=True)
     return {"released": released}

@@ -218,6 +218,9 @@ def test_jobs_on_two_sites_by_one_command(places: Desk) -> None:
     assert {item["site"]: item["vlans"] for item in status["items"]} == {"east": ["10"], "west": []}
     extended, _ = places.on_run("extend", "30m")
     assert {item["site"]: item["granted_seconds"] for item in extended["items"]} == {"east": 1800, "west": 1800}
+    places.lab.faults.answer(403, method="DELETE", path="/sites/east/")
+    places.on_run("release", code=ExitCode.NOT_ALLOWED)
+    assert [record.site for record in Records("lab").unreleased()] == ["east"], "the other one is let go all the same"
     places.on_run("release")
     assert [job for oar in places.lab.oars.made.values() for job in oar.current()] == []
 

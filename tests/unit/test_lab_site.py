@@ -67,7 +67,8 @@ def test_ssh_settings_lead_through_the_gateway(tmp_path: Path) -> None:
     gateway = ask("access.grid5000.fr")
     assert (gateway["hostname"], gateway["port"], gateway["user"]) == ("127.1.2.1", "2201", "jdoe")
     assert gateway.get("proxyjump", "none") == "none"
-    for host in ("flab.grid5000.fr", "lab", "frontend.lab.grid5000.fr", "vm-1.lab.grid5000.fr", "vm-2"):
+    frontends = ("flab.grid5000.fr", "lab", "frontend.lab.grid5000.fr", "fwest.west.grid5000.fr")
+    for host in (*frontends, "vm-1.lab.grid5000.fr", "vm-2"):
         assert ask(host)["proxyjump"] == "access.grid5000.fr"
     assert ask("vm-1.lab.grid5000.fr")["stricthostkeychecking"] in ("false", "no")
     assert ask("lab.grid5000.fr")["stricthostkeychecking"] not in ("false", "no")

@@ -17,7 +17,13 @@ PUBLIC = f"public.{DOMAIN}"
 NETWORK = SiteNetwork()
 FRONTEND_IP = NETWORK.frontend
 ACCESS_IP, PUBLIC_IP = (str(ipaddress.ip_address(FRONTEND_IP) + offset) for offset in (1, 2))
-FRONTEND_NAMES = (FRONTEND, f"f{SITE}", f"frontend.{DOMAIN}", "frontend", f"f{SITE}.grid5000.fr", DOMAIN, SITE)
+FURTHER = ("west", "east", "north", "south")
+"""Sites that a lab can have beside its own; its frontend is theirs as well, for there is no other machine."""
+
+FRONTEND_NAMES = (
+    FRONTEND, f"f{SITE}", f"frontend.{DOMAIN}", "frontend", f"f{SITE}.grid5000.fr", DOMAIN, SITE,
+    *(f"f{site}.{site}.grid5000.fr" for site in FURTHER),
+)  # fmt: skip
 VLANS = range(1, NETWORK.own_global + 1)
 """KaVLAN identifiers that the site knows: 1 to 3 local, then routed ones, the last one global."""
 
