@@ -18,7 +18,6 @@ needs_shared = pytest.mark.skipif(not recorded.FOLDER.is_dir(), reason="needs ..
 SCRIPT = Path(__file__).parents[2] / "scripts" / "replay-exchanges"
 
 WHICH = "which of several equal nodes a job gets was up to the database's order of rows"
-ENDED = "the plan's entry of a job that has just ended is dropped at once, not at the next pass"
 FURTHER = "the plan is a pass further than it was"
 CASCADE = "a name that breaks OAR's own SQL is answered with the first of its errors, not with all"
 
@@ -26,9 +25,6 @@ KNOWN_DIFFERENCES: dict[tuple[str, int], str] = {
     ("02-reference", 95): "there is no OpenAPI document at /apidocs",
     ("10-deployments", 78): "the order of deployments of the same second was undefined on the real server",
     ("10-deployments", 79): "the order of deployments of the same second was undefined on the real server",
-    ("21-oar-life", 39): ENDED,
-    ("21-oar-life", 43): ENDED,
-    ("21-oar-life", 48): ENDED,
     ("20-oar-submit", 55): WHICH,
     ("20-oar-submit", 68): CASCADE,
     ("20-oar-submit", 69): CASCADE,

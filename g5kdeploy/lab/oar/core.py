@@ -37,6 +37,8 @@ class Core:
         self.pace = pace
         self.hooks = hooks
         self.live: dict[int, Entry] = {}
+        self.ended: list[Entry] = []
+        """Jobs that are over and still in the plan: the next pass makes it anew, without them."""
         self.commands: dict[int, Command] = {}
         self.wanted_at: float | None = clock.wall()
         """Since when there is something to plan; None when nothing has changed since the last pass."""
@@ -55,6 +57,7 @@ class Core:
     def reload(self) -> None:
         """Take the live jobs from the store: at the start, and after a step that failed half-way."""
         self.live = {entry.id: entry for entry in self.store.live()}
+        self.ended = self.store.planned_and_over()
 
     def wall(self) -> float:
         return self.clock.wall()
@@ -76,13 +79,19 @@ class Core:
         entry.state = state
         entry.due = due
         if state in FINAL_STATES:
-            entry.scheduled_at = None
-            entry.predicted = 0
+            self.ended.append(entry)
             self.live.pop(entry.id, None)
             self.commands.pop(entry.id, None)
             self.ask_for_pass()
         self.store.log_state(entry, self.now())
         self.store.save(entry)
+
+    def drop_ended(self) -> None:
+        """Take the jobs that are over out of the plan."""
+        for entry in self.ended:
+            entry.scheduled_at, entry.predicted = None, 0
+            self.store.save(entry)
+        self.ended.clear()
 
     def event(self, entry: Entry, kind: str, description: str) -> None:
         self.store.add_event(entry.id, kind, self.now(), description)

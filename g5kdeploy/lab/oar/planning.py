@@ -99,6 +99,7 @@ def run_pass(core: Core) -> None:
     """Plan, launch, and ask for the end of besteffort jobs that stand in the way."""
     core.last_pass = core.wall()
     core.wanted_at = None
+    core.drop_ended()
     process_changes(core)
     start = core.now() + 1
     usable = core.inventory.usable

@@ -221,6 +221,12 @@ class Store:
         marks = ", ".join("?" for _ in FINAL_STATES)
         return self.entries(f"state NOT IN ({marks}) ORDER BY id", tuple(FINAL_STATES))
 
+    def planned_and_over(self) -> list[Entry]:
+        """The jobs that ended after the last pass, which are still in the plan."""
+        marks = ", ".join("?" for _ in FINAL_STATES)
+        where = f"state IN ({marks}) AND (scheduled_at IS NOT NULL OR predicted != '0') ORDER BY id"
+        return self.entries(where, tuple(FINAL_STATES))
+
     def entry(self, number: int) -> Entry | None:
         """One job, over or not."""
         return next(iter(self.entries("id = ?", (number,))), None)
