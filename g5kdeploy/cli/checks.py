@@ -59,6 +59,10 @@ PROGRAMS = {
 }
 
 
+ELSEWHERE = {"build", "push", "vmtest", "lab"}
+"""What another machine than a frontend does."""
+
+
 def install(package: str) -> str:
     """The command that brings a Debian package here."""
     return f"apt-get install {package}" if shutil.which("apt-get") else "nix develop"
@@ -71,12 +75,17 @@ def python() -> Finding:
 
 
 def programs() -> Iterator[Finding]:
-    """Every program that is called, and where it is."""
+    """Every program that is called, and where it is. A frontend can do without those that build, and run machines."""
+    from g5kdeploy.testbed import credentials
+
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    shared = credentials.is_frontend()
     for name, (package, use) in PROGRAMS.items():
         place = shutil.which(name, path=path)
         if place:
             yield Finding(name, "ok", place, use)
+        elif ELSEWHERE.issuperset(use.split(", ")) and shared:
+            yield Finding(name, "warning", "not on PATH", use, "build and push elsewhere, here: run --manifest")
         else:
             yield Finding(name, "missing", "not on PATH", use, install(package))
 

@@ -109,13 +109,14 @@ def _plan(experiment: Experiment, names: list[str], keep: bool) -> dict[str, Any
         raise InvalidUse("no testbed was named", hint="--testbed lab or --testbed grid5000")
     nodes = ", ".join(f"{role.nodes} × {name}" for name, role in experiment.roles.items())
     bench = experiment.benchmark
+    first = experiment.environment if "deploy" in experiment.job_types else "the standard environment by sudo-g5k"
     what = {
         "build": f"closures of {', '.join(experiment.roles)} from {experiment.composition}",
         "vmtest": f"{experiment.test_script.name if experiment.test_script else 'no script'} on {nodes} local machines",
         "push": "closures and bundle to ~/public on the frontend",
         "reserve": f"{nodes} for {human_seconds(experiment.walltime)}, queue {experiment.queue}, types "
         f"{', '.join(experiment.job_types)}, on testbed {experiment.testbed}",
-        "deploy": f"{experiment.environment}, then each role's closure by kexec",
+        "deploy": f"{first}, then each role's closure by kexec",
         "check": "the same script on the nodes",
         "bench": f"`{bench.command}` on {bench.role}, scraped every {bench.scrape_interval:g} s"
         if bench

@@ -62,7 +62,7 @@ def load(home: Path, environ: Mapping[str, str] | None = None, hostname: str | N
     known = _with_environment(found or Credentials(DEFAULT_URI), environ or {})
     if known.sslcert or (known.username and known.password):
         return known
-    if found is None and _is_frontend(hostname or socket.getfqdn()):
+    if found is None and is_frontend(hostname):
         return Credentials(DEFAULT_URI, username=known.username or getpass.getuser(), origin="this frontend")
     if known.username and known.origin:
         raise NotAllowed(
@@ -78,8 +78,9 @@ def load(home: Path, environ: Mapping[str, str] | None = None, hostname: str | N
     )
 
 
-def _is_frontend(hostname: str) -> bool:
-    return _FRONTEND.fullmatch(hostname) is not None
+def is_frontend(hostname: str | None = None) -> bool:
+    """Whether a machine (default: this one) is a site's frontend, by its full name."""
+    return _FRONTEND.fullmatch(hostname or socket.getfqdn()) is not None
 
 
 def _from_file(path: Path) -> Credentials:

@@ -101,6 +101,14 @@ def test_where_there_is_no_apt_nix_mends(monkeypatch: pytest.MonkeyPatch) -> Non
     assert {finding.state for finding in checks.programs()} == {"missing"}
 
 
+def test_a_frontend_can_do_without_what_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks.shutil, "which", lambda name, **_: None)
+    monkeypatch.setattr("socket.getfqdn", lambda: "fnancy.nancy.grid5000.fr")
+    found = {finding.name: finding for finding in checks.programs()}
+    assert {name for name, finding in found.items() if finding.state == "missing"} == {"ssh"}
+    assert "--manifest" in found["nix"].mend
+
+
 def test_every_program_is_one_that_setup_installs() -> None:
     text = (Path(__file__).parents[2] / "scripts" / "setup").read_text()
     present_anyway = {"apt", "dpkg"}

@@ -72,6 +72,14 @@ def test_an_environment_that_is_not_there_is_a_mistake_in_the_file(place: Place,
     assert place.submissions() == 0
 
 
+def test_an_image_that_no_node_boots_is_not_tried_again(place: Place) -> None:
+    for node in place.nodes:
+        place.lab.deployer.order(node, ko_at="BootNewEnv", error="Kernel panic", step_seconds=0.1)
+    told(place.run(), 1, "no node boots the environment debian12-min", "Kernel panic", "the image is at fault")
+    assert len(place.lab.deployer.started) == 1
+    nothing_left(place)
+
+
 def test_a_job_without_deployment_becomes_root_by_sudo_g5k(place: Place) -> None:
     place.write(job_types=[])
     for node in place.nodes.values():
