@@ -29,7 +29,7 @@ _TYPES = (
 )
 TYPES = frozenset(_TYPES.split())
 _RULE = "[ADMISSION RULE] "
-_LATE = "# Error: please verify your job submission syntax.\n"
+LATE = "# Error: please verify your job submission syntax.\n"
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "resource": ("resource", "resources"),
     "property": ("property", "properties"),
@@ -240,22 +240,11 @@ def admit(
     order.properties = _and(order.properties, "maintenance = 'NO'")
 
 
-def check_names(order: Order) -> None:
-    """What the job keys and the database refuse at the very end. Raises `Refused`."""
+def check_keys(order: Order) -> None:
+    """Job keys are for those who ask for them. Raises `Refused`."""
     if order.keyed:
         text = "# Error: you must set the --use-job-key (or -k) option in order to use other job key related options.\n"
-        raise order.refuse(8, text + _LATE)
-    for name in (order.name or "", order.project):
-        if "'" in name:
-            token = re.match(r"\w+|\S", name.partition("'")[2])
-            error = (
-                f'syntax error at or near "{token[0]}"' if token else 'unterminated quoted string at or near "\')\n"'
-            )
-            text = f"DBD::Pg::db do failed: ERROR:  {error} at /usr/lib/oar/OAR/IO.pm line 1989.\n"
-            raise order.refuse(8, text + _LATE)
-        if len(name) > 100:
-            error = "DBD::Pg::db do failed: ERROR:  value too long for type character varying(100)"
-            raise order.refuse(8, f"{error} at /usr/lib/oar/OAR/IO.pm line 1989.\n{_LATE}")
+        raise order.refuse(8, text + LATE)
 
 
 def _users(order: Order) -> None:
@@ -339,11 +328,11 @@ def _count(order: Order, inventory: Inventory) -> None:
             try:
                 tree = inventory.tree(group, order.properties)
             except pgtext.BadFilter as error:
-                text = f"{error.text}# Bad resource request ({error.short})\n{_LATE}"
+                text = f"{error.text}# Bad resource request ({error.short})\n{LATE}"
                 raise order.refuse(8, text) from error
             got = choose(tree, inventory.everything & ~taken)
             if not got:
-                raise order.refuse(8, f"# There are not enough resources for your request\n{_LATE}")
+                raise order.refuse(8, f"# There are not enough resources for your request\n{LATE}")
             taken |= got
         if number == 0:
             order.resources = taken.bit_count()

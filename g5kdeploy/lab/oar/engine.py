@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from g5kdeploy.base.clock import SYSTEM, Clock
-from g5kdeploy.lab.oar import admission, life, planning, walltimes
+from g5kdeploy.lab.oar import admission, insertion, life, planning, walltimes
 from g5kdeploy.lab.oar.core import HOLDING, STEP, Core
 from g5kdeploy.lab.oar.inventory import Inventory
 from g5kdeploy.lab.oar.model import (
@@ -156,8 +156,9 @@ class Oar:
             core = self._core
             order = admission.read(user, request, core.wall())
             admission.admit(order, self._inventory, lambda: self._reservations_of(user), self._containers, core.rules)
-            admission.check_names(order)
+            admission.check_keys(order)
             entry = _entry(order, core.now())
+            insertion.check(order, entry)
             with self._store.transaction():
                 core.admit(entry)
                 if order.notices:
