@@ -7,7 +7,7 @@ import shlex
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.base.text import clean, tail
-from g5kdeploy.events.failure import Failure, NotAllowed
+from g5kdeploy.events.failure import Failure, InvalidUse, NotAllowed
 from g5kdeploy.node import Stage, fan_out
 from g5kdeploy.testbed import environments, kadeploy
 from g5kdeploy.testbed.request import site_of
@@ -45,6 +45,12 @@ def _another_chance(session: Session, standing: set[str]) -> None:
             session.emit.note("deploy", f"has {installed}, is deployed anew", name)
         booted = node["facts"].get("params")
         if booted is not None and booted != session.manifest.roles[node["role"]].params:
+            if site_of(name) in standing:
+                raise InvalidUse(
+                    f"{name} runs with other kernel parameters",
+                    cause=f"its job is not of type deploy, so that nothing brings {STANDARD} back while it lasts",
+                    hint="g5kdeploy release, then begin anew; or job_types: [deploy]",
+                )
             session.run.set_node(name, stage=Stage.RESERVED.value, facts={"params": None})
             session.emit.note("deploy", "runs with other kernel parameters, is deployed anew", name)
         if node["stage"] == Stage.LOST.value:

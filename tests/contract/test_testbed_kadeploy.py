@@ -13,7 +13,7 @@ from g5kdeploy.events.event import Emitter, Event, State
 from g5kdeploy.events.failure import Failure, NotAllowed
 from g5kdeploy.testbed import credentials
 from g5kdeploy.testbed.api import Api
-from g5kdeploy.testbed.kadeploy import Verdicts, deploy, in_vlan
+from g5kdeploy.testbed.kadeploy import Verdicts, cancel_on, deploy, in_vlan
 from g5kdeploy.testbed.problems import ImageProblem, Unclear
 from tests.contract.scripted import Lab
 
@@ -205,6 +205,14 @@ def test_all_nodes_left_after_a_repeat_may_prove_that_it_is_the_image(run: Deplo
     with pytest.raises(ImageProblem):
         run(tries=3)
     assert posts(lab) == 2
+
+
+def test_what_is_under_way_on_some_nodes_is_cancelled_and_nothing_else(run: Deploy, lab: Lab, api: Api) -> None:
+    for nodes in (NODES[:2], NODES[2:]):
+        body = {"nodes": list(nodes), "environment": "debian12-min"}
+        api.post(PATH, body, Deadline.after(60, "x", lab.clock))
+    cancel_on(api, "lab", [NODES[0]], Deadline.after(0, "an interrupt", lab.clock))
+    assert statuses(lab) == ["canceled", "processing"]
 
 
 def test_a_cancelled_deployment_is_no_success(run: Deploy, lab: Lab, emit: Emitter) -> None:

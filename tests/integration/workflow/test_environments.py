@@ -88,8 +88,13 @@ def test_a_job_without_deployment_becomes_root_by_sudo_g5k(place: Place) -> None
         (node.folder / "bin" / "sudo").write_text('#!/bin/sh\nprintf "%s\\n" "$*" >> /node/asked\n')
         for name in ("sudo-g5k", "sudo"):
             (node.folder / "bin" / name).chmod(0o755)
-    told(place.run(), 0, "keep the standard environment")
+    told(place.run("--keep"), 0, "keep the standard environment")
     assert place.lab.deployer.started == []
+    place.write(job_types=[], kernel={"params": ["mitigations=off"]})
+    told(place.call(*place.command("build")), 0)
+    told(place.call(*place.command("push")), 0)
+    told(place.call(*place.command("deploy")), 2, "runs with other kernel parameters", "g5kdeploy release")
+    told(place.call(*place.command("release")), 0)
     assert place.workloads() == [1, 1]
     key = (place.home / "state" / "lab" / "home" / ".ssh" / "id_ed25519.pub").read_text().strip()
     for node in place.nodes.values():
