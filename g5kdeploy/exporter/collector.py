@@ -40,11 +40,13 @@ class MetricReader:
         self._prefixes: dict[tuple[str, ...], str] = {}
 
     def family(self) -> Family | None:
-        """The metric now; None, and a count in `losses`, if its map or keys cannot be read."""
+        """The metric now; None, and a count in `losses`, if its map cannot be read. A key that no decoder understands is
+        counted there, too, and left out.
+        """
         kind = "histogram" if isinstance(self.metric, Histogram) else "counter"
         try:
             values = self._values()
-        except (LibbpfError, DecodeError) as problem:
+        except LibbpfError as problem:
             self.losses["unreadable"] += 1
             log.warning("%s: %s: %s", self.config, self.metric.name, problem)
             return None
@@ -65,15 +67,23 @@ class MetricReader:
                 if not any(key):
                     totals[()] = totals.get((), 0) + value
                 continue
-            if self._alone:
-                if any(key[:4]):
-                    continue
-                labels = decode(key[4:])
-            else:
-                labels = decode(key)
+            if self._alone and any(key[:4]):
+                continue
+            try:
+                labels = decode(key[4:] if self._alone else key)
+            except DecodeError as problem:
+                self._undecodable(problem)
+                continue
             if labels is not None:
                 totals[labels] = totals.get(labels, 0) + value
         return totals
+
+    def _undecodable(self, problem: DecodeError) -> None:
+        self.losses["undecodable"] += 1
+        if self.losses["undecodable"] == 1:  # whoever writes such keys may write many
+            log.warning(
+                "%s: %s: a key is left out, and further ones without a word: %s", self.config, self.metric.name, problem
+            )
 
     def _counters(self, values: dict[tuple[str, ...], int]) -> Iterator[str]:
         for labels, value in values.items():

@@ -64,7 +64,8 @@ class OwnMetrics:
         for one in self.loaded:
             if one.object is not None:
                 enabled.add_metric([one.config.name], 1)
-            broken = sum(r.losses["unreadable"] for r in self.readers if r.config == one.config.name)
+            losses = [reader.losses for reader in self.readers if reader.config == one.config.name]
+            broken = sum(lost["unreadable"] + lost["undecodable"] for lost in losses)
             errors.add_metric([one.config.name], broken)
             for program in one.programs:
                 said = program_info(program.fd)

@@ -49,6 +49,20 @@ def test_keys_that_never_come_again_are_forgotten(tmp_path: Path) -> None:
         assert len(reader._prefixes) <= 2 * 500 + 1000 + 500
 
 
+def test_a_key_that_no_decoder_understands_is_left_out_and_counted(tmp_path: Path, caplog: Any) -> None:
+    label = Label("a", 8, 0, (Decoder("string"), Decoder("errno")))
+    config = Config("x", tmp_path / "x.yaml", (Counter("m", "M", (label,)),), ())
+    loaded = Loaded("x", Plan("x", LoadSettings(), (Candidate(config),)), config)
+    table: Any = Table(0)
+    table.read = lambda: [(b"1" + bytes(7), 5), (b"evil\n}\0\0", 1), (b"2" + bytes(7), 6)]
+    reader = MetricReader(loaded, config.counters[0], table, Decoders(Cgroups(tmp_path)))
+    for _ in range(3):
+        family = reader.family()
+        assert family is not None and family.lines == ['{a="EPERM"} 5', '{a="ENOENT"} 6']
+    assert reader.losses["undecodable"] == 3
+    assert caplog.text.count("a key is left out") == 1
+
+
 def test_only_so_many_rows_are_remembered(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(decoders_module, "_MOST_ROWS", 10)
     rows = Rows(Decoders(Cgroups(tmp_path)), (LABEL,))
