@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.cli.main import main
 from g5kdeploy.closure.manifest import Manifest, RoleClosure
 from g5kdeploy.events.failure import ExitCode
+from g5kdeploy.node import Reach
 from g5kdeploy.testbed import credentials, waiting
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.records import Records
 from g5kdeploy.testbed.request import BELLS
+from g5kdeploy.workflow import doorbell
 from tests.contract.scripted import Lab
 from tests.contract.testbed_world import small_world
 from tests.support.sshd import SSHD, SshServer, frontend
@@ -77,10 +80,6 @@ class Desk:
         while not seen():
             assert time.monotonic() < until
             time.sleep(0.05)
-
-    def looks(self, job: int | None) -> int:
-        """How often that job was asked for."""
-        return sum(path.endswith(f"/jobs/{job}") for _, path in list(self.lab.faults.asked))
 
     def live(self) -> list[int]:
         return [job.id for job in self.lab.oar.current()]
@@ -302,25 +301,24 @@ def test_submitted_now_and_waited_for_later(desk: Desk) -> None:
     assert desk.document()["phases"]["reserve"]["state"] == "done"
 
 
-def test_an_early_start_is_heard_of_without_asking(desk: Desk) -> None:
-    """The site predicts an hour; the job leaves its mark in the home, as it does when it begins."""
-    blocker = desk.by_hand(resources="nodes=4,walltime=1:0:0")
-    desk.wait(lambda: any(job.id == blocker and job.state == "Running" for job in desk.lab.oar.current()))
-    code: list[int] = []
-    thread = threading.Thread(target=lambda: code.append(main(["reserve", str(desk.file), "--testbed", "lab"])))
-    thread.start()
-    desk.wait(lambda: any(job.scheduled_at and job.state == "Waiting" for job in desk.lab.oar.current()))
-    [record] = Records("lab").unreleased()
-    started = desk.frontend.folder / "home" / BELLS
-    desk.wait(started.is_dir)  # somebody listens
-    events = next((desk.file.parent / "runs").glob("*/events.jsonl"))
-    desk.wait(lambda: "predicted start" in events.read_text())  # so that the next look is minutes away
-    asked = desk.looks(record.job)
-    desk.lab.oar.delete(blocker, "jdoe")
-    desk.wait(lambda: any(job.id == record.job and job.state == "Running" for job in desk.lab.oar.current()))
-    assert thread.is_alive(), "nobody has told it yet"
-    (started / record.name).touch()
-    thread.join(240)
-    assert code == [0], desk.capsys.readouterr().err
-    assert desk.looks(record.job) - asked <= 3
-    assert not (started / record.name).exists()
+def test_the_frontend_tells_of_a_start(desk: Desk) -> None:
+    """The job leaves a file of its name in the home; whoever listens hears of it, and takes the file away."""
+    home = folders.state() / "lab" / "home"
+    place = desk.frontend.folder / "home" / BELLS
+    with closing(Reach(home, None)) as reach:
+        frontend = reach.remote("flab.lab.grid5000.fr", None)
+        rung = doorbell.listen([(frontend, "g5kdeploy-x-1")], Deadline.after(240, "the test"))
+        desk.wait(place.is_dir)
+        assert not rung.is_set()
+        (place / "g5kdeploy-x-1").touch()
+        assert rung.wait(240)
+        desk.wait(lambda: not list(place.iterdir()))
+
+
+def test_a_frontend_that_is_away_tells_nothing(desk: Desk) -> None:
+    desk.frontend.refuse()
+    with closing(Reach(folders.state() / "lab" / "home", None)) as reach:
+        frontend = reach.remote("flab.lab.grid5000.fr", None)
+        rung = doorbell.listen([(frontend, "g5kdeploy-x-1")], Deadline.after(240, "the test"))
+        desk.wait(lambda: not any(thread.name == "doorbell" for thread in threading.enumerate()))
+        assert not rung.is_set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.problems import ApiProblem, JobOver
 from g5kdeploy.testbed.records import RecordState
 from g5kdeploy.testbed.request import RoleNodes, paris
+from g5kdeploy.testbed.waiting import wait_all
 from tests.contract.testbed_world import World, a_request, nodes
 
 JOBS = "/sites/lab/jobs"
@@ -218,6 +220,32 @@ def test_a_wait_of_an_hour_costs_few_requests(world: World) -> None:
     assert running.job.started_at is not None
     assert world.lab.hand.now - running.job.started_at <= 25
     assert any("predicted start" in event.detail for event in world.events)
+
+
+def test_a_start_that_is_heard_of_is_seen_at_once(world: World) -> None:
+    """Half an hour before its prediction, and without a request more than that costs."""
+    blocker = world.running(a_request(roles=nodes(4), walltime=3500))
+    reservation = world.reserve(a_request(run="run-2"))
+    bell = threading.Event()
+    began: list[float] = []
+
+    def hear(seconds: float) -> None:
+        world.lab.advance(seconds)
+        if not began and world.lab.hand.now > blocker.job.submitted_at + 1000:
+            world.lab.oar.delete(blocker.job.id, "jdoe")
+            world.lab.advance(20)
+            began.append(world.lab.hand.now)
+            bell.set()
+
+    clock = replace(world.lab.clock, sleep=hear)
+    before = world.count("GET", f"/jobs/{reservation.job.id}$")
+    [running] = wait_all(
+        world.api, [reservation], world.records, Deadline.after(7200, "the test", clock), world.emit, bell
+    )
+    assert running.job.running
+    assert world.lab.hand.now - began[0] <= 10
+    assert world.count("GET", f"/jobs/{reservation.job.id}$") - before <= 10
+    assert not bell.is_set()
 
 
 def test_a_job_that_is_deleted_before_it_runs(world: World) -> None:
