@@ -25,6 +25,8 @@ MACRO_STEPS = ("SetDeploymentMiniOS", "BroadcastEnv", "BootNewEnv")
 PROCESSING, TERMINATED, ERROR, CANCELED = "processing", "terminated", "error", "canceled"
 FORGOTTEN = "The deployment no longer exists on the Kadeploy server"
 NO_RIGHTS = "You do not have sufficient rights to perform the operation on all the nodes\n"
+SORTED = 10
+"""A table is sorted for a list when it has no more rows than so many times those of the list."""
 LONGEST_NAME = 255  # the width of the column
 
 Report = Callable[[str, str, bool | None, str], None]
@@ -194,16 +196,28 @@ class Deployments:
             row = self._database.execute("SELECT document FROM deployments WHERE uid = ?", (uid,)).fetchone()
         return Deployment(**json.loads(row[0])) if row else None
 
-    def every(self, user: str | None = None, status: str | None = None, oldest_first: bool = False) -> list[Deployment]:
-        """All that fit, the newest first."""
+    def every(
+        self, user: str | None = None, status: str | None = None, oldest_first: bool = False, wanted: int = 0
+    ) -> list[Deployment]:
+        """All that fit, the newest first.
+
+        `wanted` is up to which one of them the list is of interest. As in the real server's database: where that is a
+        small part of the table, an index is followed, and those of one second come the newest first; where it is not,
+        everything is sorted, and they come as they were made.
+        """
         with self._lock:
-            rows = self._database.execute(
+            rows = self._database.execute("SELECT COUNT(*) FROM deployments").fetchone()[0]
+            found = self._database.execute(
                 "SELECT document FROM deployments WHERE (?1 IS NULL OR user_uid = ?1) AND (?2 IS NULL OR status = ?2)"
-                " ORDER BY created_at DESC, rowid DESC",
+                " ORDER BY rowid",
                 (user, status),
             ).fetchall()
-        found = [Deployment(**json.loads(row[0])) for row in rows]
-        return found[::-1] if oldest_first else found
+        every = [Deployment(**json.loads(row[0])) for row in found]
+        if oldest_first:
+            return sorted(every, key=lambda one: one.created_at)
+        if rows > SORTED * wanted:
+            every.reverse()
+        return sorted(every, key=lambda one: -one.created_at)
 
     def refresh(self, uid: str) -> None:
         """Take over what kadeploy says of a deployment; one whose workflow broke down stays as it is, for ever."""

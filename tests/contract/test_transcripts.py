@@ -22,8 +22,6 @@ FURTHER = "the plan is a pass further than it was"
 
 KNOWN_DIFFERENCES: dict[tuple[str, int], str] = {
     ("02-reference", 95): "there is no OpenAPI document at /apidocs",
-    ("10-deployments", 78): "the order of deployments of the same second was undefined on the real server",
-    ("10-deployments", 79): "the order of deployments of the same second was undefined on the real server",
     ("20-oar-submit", 55): WHICH,
     ("22-oar-jobs-after", 31): FURTHER,
     ("22-oar-jobs-after", 32): FURTHER,

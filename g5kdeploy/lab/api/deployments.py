@@ -48,7 +48,9 @@ def every(call: Call, site: str) -> Document:
             "Mysql2::Error: You have an error in your SQL syntax; check the manual that corresponds to your MariaDB"
             f" server version for the right syntax to use near '{limit} OFFSET {offset}' at line 1",
         )
-    found = call.services.deployments.every(query.get("user"), query.get("status"), query.get("reverse") == "true")
+    found = call.services.deployments.every(
+        query.get("user"), query.get("status"), query.get("reverse") == "true", offset + limit
+    )
     if not call.services.trust_proxy:
         found = [one for one in found if one.site_uid == site]
     where = f"/sites/{site}/deployments"
