@@ -75,8 +75,8 @@ class Desk:
             return int(api.post(f"/sites/{site}/jobs", body, Deadline.after(60, "a job by hand"))["uid"])
 
     def wait(self, seen: Callable[[], bool]) -> None:
-        """Until it is so, for two minutes at most."""
-        until = time.monotonic() + 120
+        """Until it is so, for five minutes at most."""
+        until = time.monotonic() + 300
         while not seen():
             assert time.monotonic() < until
             time.sleep(0.05)
