@@ -26,10 +26,13 @@ exec "$@"
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All programs, and those that only tests have."""
+    """What is loaded here."""
     folder = tmp_path_factory.mktemp("bpf")
-    shutil.copytree(REPOSITORY / "bpf", folder, ignore=shutil.ignore_patterns("build"), dirs_exist_ok=True)
-    shutil.copytree(REPOSITORY / "tests" / "support" / "bpf", folder, dirs_exist_ok=True)
+    shutil.copytree(REPOSITORY / "bpf" / "include", folder / "include")
+    sources = REPOSITORY / "bpf", REPOSITORY / "tests" / "support" / "bpf"
+    wanted = "Makefile", "statx.*", "openat_errors.*", "pattern.*"
+    for file in (file for source in sources for name in wanted for file in source.glob(name)):
+        shutil.copy(file, folder)
     subprocess.run(["make", "--silent", "-C", str(folder)], check=True, timeout=300)
     return folder / "build"
 

@@ -25,7 +25,8 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_steps_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files are written, its commands are run; but the exporter is this tree's, and its port a free one."""
-    shutil.copytree(REPOSITORY / "bpf", tmp_path / "bpf", ignore=shutil.ignore_patterns("build"))
+    shutil.copytree(REPOSITORY / "bpf" / "include", tmp_path / "bpf" / "include")
+    shutil.copy(REPOSITORY / "bpf" / "Makefile", tmp_path / "bpf")
     packages = tmp_path / "packages"
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "g5kdeploy" / "exporter", packages / "g5kdeploy_exporter", ignore=skip)
