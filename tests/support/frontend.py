@@ -19,11 +19,12 @@ CRON = {"HOME": HOME, "LOGNAME": USER, "SHELL": "/bin/sh", "PATH": "/usr/bin:/bi
 
 # Seen by him alone: /home with his home and the libraries (read only), accounts that know him, and no Nix.
 _INSIDE = """set -e
-mount -t tmpfs -o mode=755 tmpfs /home
-mkdir {home} /home/libraries /home/dist
-mount --bind {folder} {home}
-mount --bind -o ro {libraries} /home/libraries
-mount --bind -o ro {dist} /home/dist
+mount -t tmpfs -o mode=755 tmpfs {stage}
+cd {stage}; mkdir {user} libraries dist
+mount --bind {folder} {user}
+mount --bind -o ro {libraries} libraries
+mount --bind -o ro {dist} dist
+mount --rbind {stage} /home
 mount --bind {passwd} /etc/passwd
 for program in nix nix-build nix-instantiate nix-store; do
   at=$(PATH=/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin command -v $program) && mount --bind /dev/null "$(readlink -f "$at")"
@@ -34,11 +35,15 @@ exec setpriv --reuid {uid} --regid {uid} --clear-groups --no-new-privs env -i "$
 
 
 def python() -> str:
-    """A Python that everybody may run and that fits the libraries here; "" when there is none."""
+    """A Python that everybody may run, with pip, and that fits the libraries here; "" when there is none."""
     version = f"python3.{sys.version_info.minor}"
-    for path in (Path(sys.base_prefix) / "bin" / version, Path("/usr/bin") / version):
-        if path.exists() and all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents):
-            return str(path)
+    for path in (Path("/usr/bin") / version, Path(sys.base_prefix) / "bin" / version):
+        if not path.exists() or path.is_relative_to("/home"):
+            continue
+        if all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents):
+            probe = subprocess.run([path, "-c", "import venv, ensurepip"], capture_output=True, timeout=60, check=False)
+            if probe.returncode == 0:
+                return str(path)
     return ""
 
 
@@ -64,6 +69,8 @@ class User:
     def __init__(self, folder: Path, dist: Path) -> None:
         self.folder, self.dist = folder, dist
         folder.mkdir(parents=True, exist_ok=True)
+        self._stage = folder.with_name("stage")
+        self._stage.mkdir(exist_ok=True)
         self._passwd = folder.with_name("passwd")
         accounts = Path("/etc/passwd").read_text()
         self._passwd.write_text(f"{accounts}{USER}:x:{UID}:{UID}::{HOME}:/bin/sh\n")
@@ -77,6 +84,8 @@ class User:
         """Run a program as cron would, from his home."""
         inside = _INSIDE.format(
             home=HOME,
+            user=USER,
+            stage=shlex.quote(str(self._stage)),
             folder=shlex.quote(str(self.folder)),
             libraries=shlex.quote(sysconfig.get_paths()["purelib"]),
             dist=shlex.quote(str(self.dist)),
@@ -94,8 +103,6 @@ class User:
         self.own()
         made = self.call(python(), "-m", "venv", f"{HOME}/venv")
         assert made.returncode == 0, made.stdout + made.stderr
-        (site,) = (self.folder / "venv" / "lib").glob("python3*/site-packages")
-        (site / "libraries.pth").write_text("/home/libraries\n")
         wheel = next(path.name for path in self.dist.glob("g5kdeploy-*.whl"))
         words = (
             "-m",
@@ -108,3 +115,6 @@ class User:
         )
         done = self.call(f"{HOME}/venv/bin/python", *words)
         assert done.returncode == 0, done.stdout + done.stderr
+        # Afterwards: to a pip that sees them, an editable install of the project is the project
+        (site,) = (self.folder / "venv" / "lib").glob("python3*/site-packages")
+        (site / "libraries.pth").write_text("/home/libraries\n")
