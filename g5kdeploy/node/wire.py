@@ -138,10 +138,25 @@ def closing_quietly(channel: paramiko.Channel) -> paramiko.Channel:
     return channel
 
 
-def fabric_connection(hop: Hop, sock: Any, identity: Any, deadline: Deadline) -> fabric.Connection:
-    """A fabric Connection over `sock`. It reads no file of its own: the settings were read from the right home."""
+@functools.cache
+def _connection_class() -> tuple[type[fabric.Connection], fabric.Config]:
     import fabric
     import paramiko
+
+    class Connection(fabric.Connection):  # type: ignore[misc]
+        """A connection that keeps its values itself, not in its configuration, so that all can share one.
+
+        To make a configuration, and to look for each value there, took longer than the key exchange.
+        """
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)
+
+    return Connection, fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True)
+
+
+def fabric_connection(hop: Hop, sock: Any, identity: Any, deadline: Deadline) -> fabric.Connection:
+    """A fabric Connection over `sock`. It reads no file of its own: the settings were read from the right home."""
 
     # Their traces of a connection that broke would go to stderr; what broke is told by the Problem.
     for name in ("paramiko", "invoke", "fabric"):
@@ -153,11 +168,12 @@ def fabric_connection(hop: Hop, sock: Any, identity: Any, deadline: Deadline) ->
         return made
 
     patience = min(HANDSHAKE, deadline.remaining())
-    return fabric.Connection(
+    made, config = _connection_class()
+    return made(
         hop.host,
         user=hop.user,
         port=hop.port,
-        config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),  # one each: it keeps a connection's values
+        config=config,
         connect_kwargs={
             "sock": sock,
             "timeout": patience,
