@@ -66,12 +66,12 @@ def reserve(
     login = Login(session.frontend, deadline) if not before and sites is None else None
     if (at or policy or sites is not None) and not before:
         asked, latest = starting.placed(session, asked, at, policy, deadline, sites)
-        _move(session, asked.site)
-        login = login or Login(session.frontend, deadline)
+        login = login or Login(session.frontend_of(asked.site), deadline)
     for part in apart(asked):
         inventory.check_exists(session.api, part, deadline)
     if login:
         login.check()
+    _move(session, asked.site)
     asked, held = starting.submitted(session, asked, latest, deadline)
     return _started(session, held, wait, asked.at)
 
