@@ -21,6 +21,7 @@ from g5kdeploy.exporter.document import Mistakes
 from g5kdeploy.exporter.exporter import Exporter
 from g5kdeploy.exporter.libbpf import Library
 from g5kdeploy.exporter.loader import Loader
+from g5kdeploy.exporter.modules import Retry
 from g5kdeploy.exporter.perf_event import PerfEventError, online, parse
 from g5kdeploy.exporter.plan import make_plans
 from g5kdeploy.exporter.syscalls import table
@@ -36,8 +37,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("feeds")
     shutil.copytree(REPOSITORY / "bpf" / "include", folder / "include")
     shutil.copy(REPOSITORY / "bpf" / "Makefile", folder)
-    for file in (REPOSITORY / "tests" / "support" / "bpf").glob("feeds.*"):
-        shutil.copy(file, folder)
+    for name in ("feeds.*", "absent.*"):
+        for file in (REPOSITORY / "tests" / "support" / "bpf").glob(name):
+            shutil.copy(file, folder)
     subprocess.run(["make", "--silent", "-C", str(folder)], check=True, timeout=300)
     return folder / "build"
 
@@ -245,3 +247,24 @@ def test_the_cgroups_that_match_are_in_the_map_as_they_come_and_go(load: Callabl
         for child in ("wanted", "wanted_too", "other", "."):
             if (folder / child).is_dir():
                 (folder / child).rmdir()
+
+
+def test_an_object_that_does_not_load_for_want_of_a_function_is_loaded_anew_when_a_module_comes(built: Path) -> None:
+    """In vain, as no module has it; the reason stays, and so does the wait."""
+    library, mistakes, modules = Library(), Mistakes(), {"ext4"}
+    (plan,) = make_plans(built, ["absent"], library, mistakes)
+    loader = Loader(library, Decoders(Cgroups()))
+    loaded = loader.load(plan)
+    if not loaded.waiting:
+        pytest.skip(f"this kernel does not take the program: {loaded.reasons}")
+    exporter = Exporter(library, loader.decoders, [loaded])
+    again = Retry(loader, [loaded], lambda: frozenset(modules))
+    modules.add("nfs")
+    assert again.look() == [] and loaded.attempts == 1
+    found = samples(exporter)
+    assert found['g5k_bpf_program_waiting{config="absent"}'] == 1
+    assert found['g5k_bpf_retries_total{config="absent"}'] == 1
+    assert found['g5k_bpf_program_loaded{config="absent"}'] == 0
+    (reason,) = (name for name in found if name.startswith('g5k_bpf_failure_info{config="absent"'))
+    assert "g5kdeploy_never_there, or its module is not loaded" in reason
+    exporter.close()
