@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,11 @@ def test_the_rate_is_limited_by_a_bucket() -> None:
     now[0] = 1000.0
     assert [web.in_rate() for _ in range(3)] == [True, True, False]
     assert all(Web(None, WebConfig()).in_rate() for _ in range(50))
+
+
+def test_the_example_of_the_documentation(folder: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "exporter.md").read_text()
+    (example,) = (block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "tls_server_config" in block)
+    config, mistakes = read(folder, example)
+    assert mistakes == []
+    assert config.context is not None and list(config.users) == ["alice"] and config.interval == 0.2
