@@ -69,6 +69,7 @@ ROWS = [
     get("/sites?format=json", 200, accept="*/*", content_type=JSON),
     get("/sites?pretty", 200, '{\n  "total": 1,', x_info=None),
     get("/?callback=f", 200, 'f({"type":"grid"', content_type="application/javascript"),
+    get("/?callback=a-b&pretty", 200, 'a-b({"type":"grid"', content_type="application/javascript", x_info=None),
     # reference
     get("/sites/", 200, '"uid":"lab"'),
     get("/sites/lab", 200, '"scheduler":"oar"', '"rel":"deployments"', x_frame_options="SAMEORIGIN"),
