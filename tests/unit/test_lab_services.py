@@ -195,6 +195,15 @@ def test_queries_and_forms() -> None:
     [
         (b"{", "unexpected token at '{'"),
         (b"[", "unexpected token at ''"),
+        (b'["a" "b"]', "unexpected token at '\"b\"]'"),
+        (b'[1, {"a": }]', "unexpected token at '{\"a\": }]'"),
+        (b"[1, [2, x]]", r"unexpected token at 'x\]\]'"),
+        (b'{"a": [}', "unexpected token at '}'"),
+        (b'{"a": 1, "b": {"c": [1 2]}}', r"unexpected token at '2\]}}'"),
+        (b'{"a": {"b" 1}}', 'unexpected token at \'{"a": {"b" 1}}\''),
+        (b'{"a":1} x', "unexpected token at 'x'"),
+        (b'{"a": NaN}', "unexpected token at 'NaN}'"),
+        (b"nope", "unexpected token at 'nope'"),
         (b'{"a":"\\ud800"}', "incomplete surrogate pair"),
     ],
 )

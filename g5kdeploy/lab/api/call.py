@@ -197,10 +197,63 @@ def parse_json(raw: bytes) -> Any:
     if match := re.search(r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])[^\n]*", text, re.IGNORECASE):
         raise ValueError(f"incomplete surrogate pair at '{match[0]}'")
     try:
-        return _without_nothing(json.loads(text))
-    except ValueError as error:
-        at = text.removeprefix("[")
+        return _without_nothing(_DECODER.decode(text))
+    except _NoNumber as error:
+        raise ValueError(f"unexpected token at '{text[text.index(str(error)) :]}'") from error
+    except json.JSONDecodeError as error:
+        at = text[error.pos :] if error.msg == "Extra data" else _broken(text.lstrip())
         raise ValueError(f"unexpected token at '{at}'") from error
+
+
+class _NoNumber(Exception):
+    """NaN or Infinity, which Ruby's parser does not take."""
+
+
+def _constant(name: str) -> Any:
+    raise _NoNumber(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_constant)
+
+
+def _broken(text: str) -> str:
+    """What is left of a text where Ruby's parser gives up: an object as a whole, a list at what it cannot take."""
+    found = _in_list(text) if text.startswith("[") else _in_object(text)
+    return text if found is None else found
+
+
+def _in_object(text: str) -> str | None:
+    """The place where a list inside of a broken object gives up; None when the object itself does."""
+    rest = text
+    while rest.startswith(("{", ",")):
+        try:
+            _, end = _DECODER.raw_decode(rest[1:].lstrip())
+        except ValueError:
+            return None
+        rest = rest[1:].lstrip()[end:].lstrip()
+        if not rest.startswith(":"):
+            return None
+        rest = rest[1:].lstrip()
+        try:
+            _, end = _DECODER.raw_decode(rest)
+        except ValueError:
+            return _in_list(rest) if rest.startswith("[") else _in_object(rest)
+        rest = rest[end:].lstrip()
+    return None
+
+
+def _in_list(text: str) -> str:
+    """The place where a broken list gives up."""
+    rest = text
+    while True:
+        rest = rest[1:].lstrip()
+        try:
+            _, end = _DECODER.raw_decode(rest)
+        except ValueError:
+            return _broken(rest)
+        rest = rest[end:].lstrip()
+        if not rest.startswith(","):
+            return rest
 
 
 def _without_nothing(value: Any) -> Any:
