@@ -93,7 +93,7 @@ def test_the_block_that_grid5000_tells_its_users_to_write_is_understood(site: Si
         "assert sys.argv[1].endswith('.lab:22'), sys.argv\n"
         "os.mkdir(mark)\n"
         f"most = {str(tmp_path)!r} + '/most'\n"
-        f"now = len(os.listdir({str(count)!r}))\n"
+        f"now = sum(os.path.exists('/proc/' + pid) for pid in os.listdir({str(count)!r}))\n"
         "os.open(most + '-' + str(now), os.O_CREAT)\n"
         f"s = socket.create_connection(('127.0.0.1', {site.nodes[0].port}))\n"
         "def up():\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import queue
 import socket
 import subprocess
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.base.problem import DeadlinePassed
+from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.node import (
     HostKeyChanged,
     Reach,
@@ -66,6 +67,16 @@ def test_a_port_of_the_node_is_brought_here(node: Remote) -> None:
         finally:
             far.shutdown()
             serving.join()
+
+
+def test_a_port_where_nobody_listens_is_told(node: Remote) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        far = gone.getsockname()[1]
+    told: queue.SimpleQueue[Problem] = queue.SimpleQueue()
+    with node.forward(far, told=told.put) as port, socket.create_connection(("127.0.0.1", port), LONG) as near:
+        assert near.recv(1) == b""  # as from a server that is away
+        problem = told.get(timeout=LONG)
+    assert f"127.0.0.1 port {far} cannot be reached through n1" in str(problem)
 
 
 def test_openssh_goes_the_same_way_with_the_same_keys(site: Site, reach: Reach) -> None:
