@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,26 +79,45 @@ def choose(words: Iterable[str], experiment: Path, run_id: str | None, testbed: 
 
 
 def of_run(words: Iterable[str], roles: dict[str, str]) -> tuple[str, ...]:
-    """The full names that words mean among a run's nodes (name -> role), each once, in the order of the words."""
+    """The full names that words mean among a run's nodes (name -> role), each once, in the order of the words.
+
+    A word that begins with `!` takes its nodes away again, wherever it stands; with nothing else, from all of them.
+    """
     if not roles:
         raise InvalidUse("the run has no nodes yet", hint="g5kdeploy reserve, or g5kdeploy run")
-    found: dict[str, None] = {}
+    wanted, away = [], set()
     for word in words:
-        if word == ALL:
-            found.update(dict.fromkeys(roles))
-            continue
-        playing = [name for name, role in roles.items() if role == word]
-        if playing:
-            found.update(dict.fromkeys(playing))
-            continue
-        from g5kdeploy.node import expand
+        if word.startswith("!"):
+            away.update(_meant(word[1:], roles))
+        else:
+            wanted.append(word)
+    found = dict.fromkeys(name for word in wanted or [ALL] for name in _meant(word, roles))
+    left = tuple(name for name in found if name not in away)
+    if not left:
+        raise InvalidUse("no node is left", cause=f"{', '.join(sorted(away))} were taken away")
+    return left
 
-        for name in expand(word):
-            full = next((known for known in roles if name in (known, known.split(".")[0])), None)
-            if full is None:
-                raise InvalidUse(f"the run has no node or role `{name}`", hint=f"it has {', '.join(sorted(roles))}")
-            found[full] = None
-    return tuple(found)
+
+def _meant(word: str, roles: dict[str, str]) -> list[str]:
+    """The full names that one word means: all, a role, names with `*` and `?`, a folded set."""
+    if word == ALL:
+        return list(roles)
+    if playing := [name for name, role in roles.items() if role == word]:
+        return playing
+    if "*" in word or "?" in word:
+        like = [name for name in roles if fnmatchcase(name, word) or fnmatchcase(name.split(".")[0], word)]
+        if not like:
+            raise InvalidUse(f"the run has no node like `{word}`", hint=f"it has {', '.join(sorted(roles))}")
+        return like
+    from g5kdeploy.node import expand
+
+    found = []
+    for name in expand(word):
+        full = next((known for known in roles if name in (known, known.split(".")[0])), None)
+        if full is None:
+            raise InvalidUse(f"the run has no node or role `{name}`", hint=f"it has {', '.join(sorted(roles))}")
+        found.append(full)
+    return found
 
 
 def _of_testbed(words: Iterable[str]) -> tuple[str, ...]:

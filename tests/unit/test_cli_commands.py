@@ -138,6 +138,11 @@ def test_doctor_tells_what_is_wrong_with_a_testbed(monkeypatch: pytest.MonkeyPat
         (["collector", "vm-1"], [3, 1]),
         (["all"], [1, 2, 3]),
         (["vm-[2-3].lab.grid5000.fr"], [2, 3]),
+        (["vm-*"], [1, 2, 3]),
+        (["*.lab.grid5000.fr"], [1, 2, 3]),
+        (["vm-?", "!vm-2"], [1, 3]),
+        (["!exporter"], [3]),
+        (["!vm-[1-2]", "all"], [3]),
     ],
 )
 def test_nodes_of_a_run(words: list[str], found: list[int]) -> None:
@@ -145,7 +150,16 @@ def test_nodes_of_a_run(words: list[str], found: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "roles"), [(["vm-9"], ROLES), (["expoter"], ROLES), (["vm-[1-"], ROLES), (["all"], {})]
+    ("words", "roles"),
+    [
+        (["vm-9"], ROLES),
+        (["expoter"], ROLES),
+        (["vm-[1-"], ROLES),
+        (["all"], {}),
+        (["vm-4*"], ROLES),
+        (["all", "!*"], ROLES),
+        (["!vm-9"], ROLES),
+    ],
 )
 def test_nodes_that_are_none(words: list[str], roles: dict[str, str]) -> None:
     with pytest.raises(InvalidUse):
