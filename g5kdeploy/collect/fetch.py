@@ -12,7 +12,8 @@ from pathlib import Path
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.node import Remote
-from g5kdeploy.node.copying import pattern, unpack
+from g5kdeploy.node.copying import pattern
+from g5kdeploy.node.unpacking import unpack
 
 LIMIT = 256 * 1024**2  # bytes a node may bring back, unless said otherwise
 

@@ -20,6 +20,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.events.failure import Failure, InvalidUse
 from g5kdeploy.node.remote import Remote
 from g5kdeploy.node.talk import Feed
+from g5kdeploy.node.unpacking import unpack
 
 BLOCK = 1 << 15  # bytes handed on at once
 WHOLE = ".g5kdeploy-whole"  # the archive's last member: one that was cut has none
@@ -186,21 +187,6 @@ def _place(source: Path, target: Path) -> None:
         source.replace(target)
     except OSError as error:
         raise Failure(f"{target} cannot be written", cause=error.strerror or str(error)) from error
-
-
-def unpack(archive: Path, tree: Path, refused: dict[str, str]) -> list[str]:
-    """Unpack folders, files and harmless links, and name all but the folders; what is refused goes into `refused`."""
-    came = []
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            try:
-                tar.extract(member, tree, filter="data")
-            except (tarfile.TarError, OSError) as error:
-                refused[f"/{member.name.removeprefix('./')}"] = str(error)
-                continue
-            if not member.isdir():
-                came.append(member.name)
-    return came
 
 
 def pattern(path: str) -> str:

@@ -127,6 +127,7 @@ def _unpack(package: Path, layer: Path) -> None:
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+            archive.extraction_filter = lambda member, path: member  # a keyword of extract() only since Python 3.11.4
             for member in archive:
                 path = member.name.removeprefix("./")
                 if path.startswith(("usr/share/doc/", "usr/share/man/", "usr/share/locale/")) or any(
@@ -137,7 +138,7 @@ def _unpack(package: Path, layer: Path) -> None:
                 if path in ("bin", "sbin", "lib", "lib64") or member.isdir():
                     continue
                 member.name = f"usr/{path}" if top in ("bin", "sbin", "lib", "lib64") else path
-                archive.extract(member, layer, filter="fully_trusted")
+                archive.extract(member, layer)
     assert process.returncode == 0, f"{package} cannot be unpacked"
 
 

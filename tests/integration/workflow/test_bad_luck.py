@@ -129,7 +129,7 @@ def test_a_node_that_is_installed_anew_under_its_workload(place: Place) -> None:
 
 def test_a_node_that_never_answers_ssh(place: Place) -> None:
     place.nodes["vm-2.lab.grid5000.fr"].mute = True
-    done = place.run(constants={"g5kdeploy.workflow.deploying.READY_SECONDS": 3})
+    done = place.run(constants={"g5kdeploy.workflow.installing.READY_SECONDS": 3})
     told(done, 9, "vm-2", "role worker has 1 of the 2 nodes")
     nothing_left(place)
 
