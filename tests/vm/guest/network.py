@@ -60,6 +60,7 @@ def pair(device: str, index: int, peer: str, subnet: str) -> None:
 
 def prepare() -> None:
     """Two namespaces, this one and `far`; between them one pair of devices for all, and one for packets that are mistreated."""
+    socket.setdefaulttimeout(PATIENCE)
     run("ip", "link", "set", "lo", "up")
     run("ip", "netns", "add", "far")
     run("ip", "-n", "far", "link", "set", "lo", "up")
@@ -76,6 +77,16 @@ def watched() -> Iterator[tuple[dict[str, Any], Exporter]]:
     seen: dict[str, Any] = {"before": exporter.samples()}
     yield seen, exporter
     seen["after"] = exporter.samples()
+
+
+def reached(exporter: Exporter, wanted: dict[str, float]) -> dict[str, float]:
+    """The samples as soon as all of these have come so far, or as they are when patience is at its end."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        samples = exporter.samples()
+        if all(samples.get(name, 0) >= least for name, least in wanted.items()) or time.monotonic() > end:
+            return samples
+        time.sleep(0.05)
 
 
 def of(metric: str, **labels: object) -> str:
@@ -172,10 +183,12 @@ def xdp() -> dict[str, Any]:
             send("far", FAR, (NEAR, 7777), 30)
             for count, port in ((11, 5001), (12, 5002), (13, 5003)):
                 send("far", FAR, (WEAK, port), count)
-            for group, count in ((GROUP, 60), (GROUP6, 20)):
-                exporter.until(of("xdp_group_packets_total", device="near", group=group), count)
-            exporter.until(of("xdp_broken_total", verdict=3), 13)
-            samples = exporter.until(of("xdp_packets_total", action="drop"), 30)
+            wanted = {of("xdp_packets_total", action="drop"): 30, of("xdp_broken_total", verdict=3): 13}
+            wanted |= {
+                of("xdp_group_packets_total", device="near", group=group): count
+                for group, count in ((GROUP, 60), (GROUP6, 20))
+            }
+            samples = reached(exporter, wanted)
             seen[mode] = {"before": {}, "after": samples, "device": xdp_on("near")}
             seen[mode]["status"] = exporter.end(signal.SIGKILL)
             seen[mode]["device_later"] = xdp_on("near")
@@ -272,8 +285,8 @@ def drops() -> dict[str, Any]:
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
                 out.sendto(b"x", (FAR, nobody))
         lost = {"udp": flood(full, "udp", port, 200), "raw": flood(raw, "raw", 253, 200)}
-        exporter.until(of("udp_drops_total", port=nobody, reason="no_socket"), 10)
-        exporter.until(of("udp_drops_total", port=port, reason="socket_rcvbuff"), lost["udp"])
+        dropped = of("udp_drops_total", port=port, reason="socket_rcvbuff")
+        reached(exporter, {of("udp_drops_total", port=nobody, reason="no_socket"): 10, dropped: lost["udp"]})
     full.close()
     raw.close()
     return seen | {"port": port, "nobody": nobody, "lost": lost}
@@ -288,9 +301,11 @@ def multicast() -> dict[str, Any]:
             out.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(NEAR))
             for _ in range(30):
                 out.sendto(bytes(10), (GROUP, 7))
+        wanted = {}
         for group, direction, count in ((GROUP, "receive", 40), (GROUP6, "receive", 20), (GROUP, "transmit", 30)):
             name = of("multicast_packets_total", device="near", direction=direction, group=group)
-            exporter.until(name, seen["before"].get(name, 0) + count)
+            wanted[name] = seen["before"].get(name, 0) + count
+        reached(exporter, wanted)
     return seen
 
 
