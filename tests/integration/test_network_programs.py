@@ -6,6 +6,7 @@ What needs more than this kernel may allow (functions hooked directly, a packet 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from g5kdeploy.base.files import lock
 from tests.support.network_seen import (
     Network,
     test_a_device_that_is_not_there_is_told_with_those_that_are,
@@ -49,8 +51,19 @@ ALONE = 'mount -t tmpfs none /run && mount -t sysfs none /sys && mount -t tracef
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Network:
-    """From one run of all scenarios."""
-    folder = tmp_path_factory.mktemp("network")
+    """From one run of all scenarios, also where several workers share the tests."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    folder = tmp_path_factory.getbasetemp().parent / f"network-{run}" if run else tmp_path_factory.mktemp("network")
+    folder.mkdir(exist_ok=True)
+    out = folder / "seen.json"
+    with lock(folder / "lock", "the scenarios", wait=500):
+        if not out.exists():
+            make(folder, out)
+    return Network(json.loads(out.read_text()), may_refuse=True)
+
+
+def make(folder: Path, out: Path) -> None:
+    """Run the scenarios; skips where this machine cannot."""
     alone = ["unshare", "-n", "-m", "sh", "-c", ALONE, "sh"]
     if not shutil.which("unshare") or not shutil.which("ip"):
         pytest.skip("needs unshare and ip")
@@ -59,7 +72,5 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Network:
     if tried.returncode:
         pytest.skip(f"needs network namespaces and veth devices: {tried.stderr.strip()}")
     build_programs(folder / "programs")
-    out = folder / "seen.json"
     words = [sys.executable, GUEST, REPOSITORY, folder / "programs", Path(yaml.__file__).parents[1], out, *SCENARIOS]
-    subprocess.run([*alone, *map(str, words)], check=True, timeout=900)
-    return Network(json.loads(out.read_text()), may_refuse=True)
+    subprocess.run([*alone, *map(str, words)], check=True, timeout=400)

@@ -67,8 +67,9 @@ def test_a_listener_whose_queue_is_full_and_a_receiver_that_does_not_read(seen: 
     assert samples.grown("tcp_queues_lost_total") == 0
 
 
-def test_a_raw_socket_that_nobody_reads(seen: Network) -> None:
+def test_where_packets_are_dropped_and_a_raw_socket_that_nobody_reads(seen: Network) -> None:
     notes, samples = seen.of("socket_drops", "drops")
+    assert samples.grown("packet_drops_total", location="__udp4_lib_rcv", reason="no_socket") >= 10
     lost = notes["lost"]["raw"]
     assert 0 < lost < 200
     assert samples.grown("socket_drops_total", port="0", protocol="253", what="receive_buffer") == lost

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
 import signal
 import socket
 import time
@@ -22,6 +23,8 @@ from exporting import PATIENCE, PREFIX, Exporter, exporting, run, tell, tried
 
 NEAR, FAR = "10.77.0.1", "10.77.0.2"
 WEAK = "10.79.0.1"
+PORTS = range(3000 + os.getpid() % 25000, 28100)
+"""Below those of clients, and this process's own: programs on TCP and UDP see the whole machine, which may run this twice."""
 GROUP, GROUP6 = "239.77.1.2", "ff05::77:1"
 NOBODY = "10.77.0.9"
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -199,7 +202,7 @@ def xdp() -> dict[str, Any]:
 
 def tcp() -> dict[str, Any]:
     """5 connections that are made and used, 3 that are refused, and one that nobody answers."""
-    port, closed = 5201, 5202
+    port, closed, silent_port = PORTS[:3]
     server = listener(socket.SOCK_STREAM, "far", FAR, port)
     server.listen(5)
     run("ip", "neigh", "replace", NOBODY, "lladdr", "02:00:00:00:00:09", "dev", "near")
@@ -217,11 +220,11 @@ def tcp() -> dict[str, Any]:
                 socket.create_connection((FAR, closed), PATIENCE)
         with socket.socket() as silent:
             silent.setblocking(False)
-            silent.connect_ex((NOBODY, 4321))
-            exporter.until(of("tcp_retransmits_total", port=4321, state="syn_sent"), 1)
-        exporter.until(of("tcp_connects_total", port=4321, result="closed"), 1)
+            silent.connect_ex((NOBODY, silent_port))
+            exporter.until(of("tcp_retransmits_total", port=silent_port, state="syn_sent"), 1)
+        exporter.until(of("tcp_connects_total", port=silent_port, result="closed"), 1)
     server.close()
-    return seen | {"port": port, "closed": closed}
+    return seen | {"port": port, "closed": closed, "silent": silent_port}
 
 
 def loss() -> dict[str, Any]:
@@ -229,7 +232,7 @@ def loss() -> dict[str, Any]:
     shaped = ["dev", "near", "root", "netem", "delay", "40ms", "loss", "10%"]
     if not tried("tc", "qdisc", "add", *shaped):
         return {"missing": "the packet scheduler netem"}
-    port = 5301
+    port = PORTS[3]
     server = listener(socket.SOCK_STREAM, "far", FAR, port)
     server.listen(5)
     with watched() as (seen, exporter), socket.create_connection((FAR, port), PATIENCE) as client:
@@ -248,7 +251,7 @@ def loss() -> dict[str, Any]:
 
 def tcp_queues() -> dict[str, Any]:
     """A listener that accepts nobody, with room for two; and a receiver that does not read."""
-    ports = 5401, 5402
+    ports = list(PORTS[4:6])
     server, slow = (listener(socket.SOCK_STREAM, "far", FAR, port, buffer=4096) for port in ports)
     for listening in (server, slow):
         listening.listen(1)
@@ -277,7 +280,7 @@ def tcp_queues() -> dict[str, Any]:
 
 def drops() -> dict[str, Any]:
     """Datagrams that nobody waits for, and more of them than a socket takes: of UDP and of a protocol without a name."""
-    port, nobody = 5501, 5502
+    port, nobody = PORTS[6:8]
     full = listener(socket.SOCK_DGRAM, "far", FAR, port, buffer=4096)
     raw = listener(socket.SOCK_RAW, "far", FAR, buffer=4096, protocol=253)
     with watched() as (seen, exporter):
