@@ -10,6 +10,7 @@ from typing import Any
 from g5kdeploy.lab.oar.model import Resource, Value
 from g5kdeploy.lab.reference import Reference, SiteNetwork
 
+_WATTMETERS = ("wattmetre_power_watt", "pdu_outlet_power_watt")
 FAR_FUTURE = 2147483646  # OAR's "switched off, and usable whenever it is needed"
 
 
@@ -101,5 +102,5 @@ def _properties(cluster: Mapping[str, Any], node: Mapping[str, Any], address: st
         "switch": str(ethernet[0].get("switch") or "") if ethernet else "",
         "thread_count": int(architecture.get("nb_threads", 0)),
         "virtual": str(kinds.get("virtual") or "NO"),
-        "wattmeter": "NO",
+        "wattmeter": _yes(any(one.get("name") in _WATTMETERS for one in cluster.get("metrics") or ())),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
@@ -12,18 +12,32 @@ from g5kdeploy.testbed.problems import ApiProblem
 from g5kdeploy.testbed.request import cluster_of, full_name
 
 # Not `queues=all`, which leaves out the queue of clusters under test.
+_WATTMETERS = ("wattmetre_power_watt", "pdu_outlet_power_watt")  # the metrics by which OAR's property is filled
 _QUEUES = "admin,default,production,abaca,testing,besteffort"
 
 
-def clusters(api: Api, site: str, deadline: Deadline) -> list[str]:
-    """The names of a site's clusters, whatever queue they are in, sorted."""
-    return sorted(str(item["uid"]) for item in api.items(f"/sites/{site}/clusters", deadline, queues=_QUEUES))
+def clusters(api: Api, site: str, deadline: Deadline) -> dict[str, dict[str, Any]]:
+    """A site's clusters, whatever queue they are in: name -> reference document, sorted."""
+    items = api.items(f"/sites/{site}/clusters", deadline, queues=_QUEUES)
+    return {str(item["uid"]): item for item in sorted(items, key=lambda item: str(item["uid"]))}
 
 
-def of_clusters(api: Api, site: str, names: Iterable[str], deadline: Deadline) -> dict[str, dict[str, Any]]:
-    """The reference documents of all nodes of some clusters, by full name."""
-    answers = ask_all_or_fail(names, lambda name: api.items(f"/sites/{site}/clusters/{name}/nodes", deadline))
-    return {full_name(str(item["uid"]), site): item for items in answers.values() for item in items}
+def measured(cluster: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
+    """A node's document with what only its cluster's tells: whether its power is measured, `wattmeter`."""
+    names = {str(metric.get("name")) for metric in cluster.get("metrics") or ()}
+    return {**node, "wattmeter": not names.isdisjoint(_WATTMETERS)}
+
+
+def of_clusters(
+    api: Api, site: str, known: Mapping[str, Mapping[str, Any]], deadline: Deadline
+) -> dict[str, dict[str, Any]]:
+    """The reference documents of all nodes of some clusters (name -> its own document), by full name."""
+    answers = ask_all_or_fail(known, lambda name: api.items(f"/sites/{site}/clusters/{name}/nodes", deadline))
+    return {
+        full_name(str(item["uid"]), site): measured(known[name], item)
+        for name, items in answers.items()
+        for item in items
+    }
 
 
 def hardware(api: Api, nodes: Iterable[str], deadline: Deadline) -> dict[str, dict[str, Any]]:
@@ -35,7 +49,10 @@ def hardware(api: Api, nodes: Iterable[str], deadline: Deadline) -> dict[str, di
     by_cluster: dict[tuple[str, str], list[str]] = {}
     for node in wanted:
         by_cluster.setdefault((node.split(".")[1], cluster_of(node)), []).append(node)
-    answers = ask_all_or_fail(by_cluster, lambda key: of_clusters(api, key[0], [key[1]], deadline))
+    sites = ask_all_or_fail({site for site, _ in by_cluster}, lambda site: clusters(api, site, deadline))
+    answers = ask_all_or_fail(
+        by_cluster, lambda key: of_clusters(api, key[0], {key[1]: sites[key[0]].get(key[1], {})}, deadline)
+    )
     found: dict[str, dict[str, Any]] = {}
     for key, names in by_cluster.items():
         for name in names:

@@ -53,7 +53,7 @@ def _candidates(api: Api, request: Request, deadline: Deadline) -> Mapping[str, 
             raise NoResources(
                 f"the site {request.site} has no cluster {role.cluster}", hint=f"it has {', '.join(existing)}"
             )
-    wanted = existing if anything else [name for name in existing if name in named]
+    wanted = {name: document for name, document in existing.items() if anything or name in named}
     return of_clusters(api, request.site, wanted, deadline)
 
 

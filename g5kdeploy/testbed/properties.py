@@ -14,7 +14,7 @@ _GBPS = 1_000_000_000
 
 
 def of_node(name: str, document: Mapping[str, Any]) -> dict[str, str | int]:
-    """The OAR properties of one node; those that its document does not tell are left out."""
+    """The OAR properties of one node, from its document as `hardware` has it."""
     architecture = document.get("architecture") or {}
     processor = document.get("processor") or {}
     job_types = document.get("supported_job_types") or {}
@@ -49,7 +49,7 @@ def of_node(name: str, document: Mapping[str, Any]) -> dict[str, str | int]:
         "disktype": "/".join(filter(None, (disks[0].get("interface"), disks[0].get("storage")))) if disks else "",
         "gpu_count": len(gpus),
         "gpu_model": str(gpus[0].get("model", "")) if gpus else "",
-        "wattmeter": _yes((document.get("management_tools") or {}).get("wattmeter")),
+        "wattmeter": _yes(document.get("wattmeter")),
         "exotic": _yes(document.get("exotic")),
         "deploy": _yes(job_types.get("deploy")),
         "besteffort": _yes(job_types.get("besteffort")),

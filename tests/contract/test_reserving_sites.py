@@ -11,6 +11,7 @@ import pytest
 
 from g5kdeploy.events.event import Emitter, Event, State
 from g5kdeploy.events.failure import InvalidUse, NoResources
+from g5kdeploy.experiment.model import Needs
 from g5kdeploy.testbed import credentials, inventory, planning, together
 from g5kdeploy.testbed import reservations as r
 from g5kdeploy.testbed.api import Api
@@ -167,6 +168,29 @@ def test_vlan_subnets_and_disks_are_had_with_the_nodes(sites: World) -> None:
         inventory.check_exists(sites.api, elsewhere, sites.deadline())
     with pytest.raises(InvalidUse, match="no kind of VLAN"):
         sites.reserve(replace(request, vlan="private", run="run-3"))
+
+
+def test_what_is_needed_of_nodes_is_the_same_in_reference_data_and_for_the_site(sites: World) -> None:
+    needs = Needs(cores=2, memory=0.5, disk="SSD", network_rate=1, architecture="x86_64", wattmeter=True)
+    role = RoleNodes("measured", 1, properties=needs.condition())
+    east = Request(site="east", roles=(role,), walltime=HOUR, run="run-1")
+    inventory.check_exists(sites.api, east, sites.deadline())
+    running = sites.running(east)
+    assert r.assign(sites.api, running, sites.deadline()) == {"measured": running.nodes}
+    wish = Wish((role,), HOUR)
+    assert [option.site for option in plan(sites, wish, homes=("east", "west")).options] == ["east"]
+    west = replace(east, site="west", run="run-2")
+    with pytest.raises(NoResources, match="asks for 1 and gets 0"):
+        inventory.check_exists(sites.api, west, sites.deadline())
+    with pytest.raises(NoResources, match="not that many nodes of this kind"):
+        sites.reserve(west)
+    for more in (Needs(gpus=1), Needs(gpu_model="A100"), Needs(disk="HDD"), Needs(memory=512), Needs(network_rate=25)):
+        role = RoleNodes("measured", 1, properties=more.condition())
+        with pytest.raises(NoResources, match="gets 0"):
+            inventory.check_exists(sites.api, replace(east, roles=(role,)), sites.deadline())
+        with pytest.raises(NoResources):
+            sites.reserve(replace(east, roles=(role,), run="run-3"))
+    assert sites.records.unreleased(run="run-3") == []
 
 
 @pytest.mark.parametrize(("kind", "vlan"), [("local", "1"), ("global", "10")])

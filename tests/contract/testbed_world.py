@@ -59,7 +59,10 @@ class World:
 
 
 def small_world(*sites: str, now: float = TUESDAY, platforms: tuple[str, ...] = ("x86_64",)) -> Reference:
-    """Sites with one cluster `vmSITE` of three nodes (for each further platform one more), two disks at the first site."""
+    """Sites with one cluster `vmSITE` of three nodes (for each further platform one more).
+
+    The first site has two disks in a node, and a wattmeter.
+    """
     plans = []
     for number, site in enumerate(sites):
         hardware = NodeHardware(cores=2, more_disks=0 if number else 1)
@@ -71,7 +74,9 @@ def small_world(*sites: str, now: float = TUESDAY, platforms: tuple[str, ...] = 
             mac_prefix=f"52:54:{number:02x}:00",
         )
         clusters = [
-            generate.ClusterPlan(f"vm{site}{'' if arch == 'x86_64' else arch[:3]}", 3, hardware, arch=arch)
+            generate.ClusterPlan(
+                f"vm{site}{'' if arch == 'x86_64' else arch[:3]}", 3, hardware, arch=arch, wattmeter=number == 0
+            )
             for arch in platforms
         ]
         plans.append((site, network, clusters))

@@ -13,6 +13,13 @@ from g5kdeploy.lab.reference.tree import Reference, Tree, commit, put
 EPOCH = 1_767_225_600  # 2026-01-01, when generated data is dated
 ROUTED = tuple(range(4, 10))
 MACHINE = NodeHardware()
+_WATTS = {
+    "description": "Power consumption of node reported by wattmetre, in watt",
+    "name": "wattmetre_power_watt",
+    "optional_period": 20,
+    "period": 1000,
+    "source": {"protocol": "wattmetre"},
+}
 NETWORK = SiteNetwork()
 
 
@@ -28,6 +35,7 @@ class ClusterPlan:
     arch: str = "x86_64"
     boot: str = "bios"
     max_walltime: int = 0
+    wattmeter: bool = False
 
 
 def lab_site(
@@ -219,6 +227,7 @@ def cluster_document(plan: ClusterPlan, at: int) -> dict[str, Any]:
                 "period": 0,
                 "source": {"port": 9100, "protocol": "prometheus"},
             },
+            *([_WATTS] if plan.wattmeter else []),
         ],
         "model": plan.hardware.chassis,
         "nodes_count": plan.nodes,

@@ -11,6 +11,7 @@ from g5kdeploy.base.problem import Problem
 from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.hardware import clusters as clusters_of
+from g5kdeploy.testbed.hardware import measured
 from g5kdeploy.testbed.parallel import ask_all
 from g5kdeploy.testbed.planning.slots import Span
 from g5kdeploy.testbed.problems import NotThere
@@ -91,7 +92,7 @@ def look(api: Api, sites: Sequence[str], deadline: Deadline, only: Iterable[str]
             raise InvalidUse(f"the testbed has no site {site!r}", hint=f"its sites are {', '.join(known)}")
     wanted = list(dict.fromkeys(sites)) or known
     me = api.me(deadline)
-    clusters: dict[str, list[str]] = {}
+    clusters: dict[str, dict[str, dict[str, Any]]] = {}
 
     def first(key: tuple[str, str]) -> Any:
         what, site = key
@@ -111,7 +112,8 @@ def look(api: Api, sites: Sequence[str], deadline: Deadline, only: Iterable[str]
     chosen = frozenset(only)
     for site in wanted:
         if site not in troubles:
-            clusters[site] = [name for name in answers["clusters", site] if not chosen or name in chosen]
+            known = answers["clusters", site]
+            clusters[site] = {name: known[name] for name in known if not chosen or name in chosen}
     documents = ask_all(
         [(site, name) for site, names in clusters.items() for name in names],
         lambda key: api.items(f"/sites/{key[0]}/clusters/{key[1]}/nodes", deadline),
@@ -127,7 +129,11 @@ def look(api: Api, sites: Sequence[str], deadline: Deadline, only: Iterable[str]
     for site, names in clusters.items():
         if site in troubles:
             continue
-        found = {name: items for name in names if isinstance(items := documents[site, name], list)}
+        found = {
+            name: [measured(cluster, item) for item in items]
+            for name, cluster in names.items()
+            if isinstance(items := documents[site, name], list)
+        }
         nodes[site] = site_nodes(site, found, answers["status", site].get("nodes") or {}, now)
         cores = {node.name: node.cores for members in nodes[site].values() for node in members}
         mine += [own_job(site, job, cores) for job in answers["jobs", site].get("items") or ()]
