@@ -120,7 +120,7 @@ class RecordedJobs(seed.StoredJobs):
 
     def jobs(self, query: Query) -> Listing:
         found = super().jobs(query)
-        sorts = len(query.states or ()) > 1 or (query.limit or 0) >= MANY
+        sorts = len(query.states or ()) > 1 or (query.limit or 0) + query.offset >= MANY
         return (
             Listing(tuple(sorted(found.jobs, key=lambda job: (-job.id, -job.alternative))), found.total)
             if sorts
