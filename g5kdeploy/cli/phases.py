@@ -86,7 +86,8 @@ def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
             wait = 0.0
         at, policy = more.get("at") or "", more.get("policy") or ""
         sites = named(more.get("sites"))
-        return chain.do(session, name, work=lambda session: reserving.reserve(session, wait, at, policy, sites))
+        site = more.get("site") or ""
+        return chain.do(session, name, work=lambda session: reserving.reserve(session, wait, at, policy, sites, site))
     if name == "vmtest" and more.get("again"):
         return chain.do(session, name, again=True, work=lambda session: checking.vmtest(session, reuse=False))
     return chain.do(session, name, again=bool(more.get("again")))

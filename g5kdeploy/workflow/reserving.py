@@ -50,19 +50,22 @@ def reserve(
     at: str = "",
     policy: str = "",
     sites: Sequence[str] | None = None,
+    site: str = "",
 ) -> dict[str, Any]:
     """Submit the jobs, or find them again, and wait at most `wait` seconds until all run (default: a day after the start).
 
     With a `wait` of 0 it only submits: the phase is done partly, and the next time it waits.
 
     `at` is a word or moment as `planning.window` takes it, `policy` one of `starting.POLICIES`; "" for neither. `sites`
-    are those to choose from (none: all of the testbed; None: the run's site). Nothing is submitted where the site's
-    frontend cannot be logged into.
+    are those to choose from (none: all of the testbed; None: the run's site, or `site`, where the run goes then).
+    Nothing is submitted where the site's frontend cannot be logged into.
     """
+    before = session.records.unreleased(run=session.run.id)
+    if site and not before:
+        _move(session, site)
     asked = request(session)
     deadline = Deadline.after(ASK_SECONDS, "the reservation", session.clock)
     latest = None
-    before = session.records.unreleased(run=session.run.id)
     login = Login(session.frontend, deadline) if not before and sites is None else None
     if (at or policy or sites is not None) and not before:
         asked, latest = starting.placed(session, asked, at, policy, deadline, sites)

@@ -228,6 +228,11 @@ def test_the_site_is_chosen_among_several(places: Desk) -> None:
     places.write(site="east", roles={"server": {"nodes": 3}})
     taken = places.by_hand(site="east", resources="nodes=1,walltime=1:0:0")
     places.wait(lambda: places.lab.oars["east"].job(taken).state == "Running")
+    _, said = places.on_run("reserve", "--site", "west", "--at", "2001-01-01 10:00", code=ExitCode.USAGE)
+    assert "is over" in said
+    assert places.document()["site"] == "west", "the run went there"
+    places.on_run("reserve", "--site", "east", "--at", "2001-01-01 10:00", code=ExitCode.USAGE)
+    assert places.document()["site"] == "east"
     plan, _ = places.on_run("plan", "--sites", "all")
     assert [item["name"] for item in plan["items"]] == ["west/vmwest", "east/vmeast"]
     answer, said = places.on_run("reserve", "--sites", "east,west")
