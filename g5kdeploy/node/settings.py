@@ -55,7 +55,7 @@ class Settings:
         self.home = home
         self.user = user
         self.path = home / ".ssh" / "config"
-        self._config: paramiko.SSHConfig | None = None
+        self._book: _Book | None = None
 
     def route(self, name: str, user: str | None = None) -> tuple[Hop, ...]:
         """The hops to a machine, gateways first, the machine last. Raises `InvalidUse` when they form a circle."""
@@ -118,7 +118,7 @@ class Settings:
         Grid'5000 tells its users to write a block for `*.g5k`, with a way over the gateway.
         """
         found = self._about(name).lookup(name)
-        if _is_way(found) or not name.endswith(DOMAIN) or name.startswith(GATEWAY):
+        if _is_way(found) or not self._load().short or not name.endswith(DOMAIN) or name.startswith(GATEWAY):
             return found
         short = name.removesuffix(DOMAIN) + SHORT
         alias = self._about(short).lookup(short)
@@ -132,21 +132,21 @@ class Settings:
         """The configuration without the blocks of other machines: paramiko looks at each block slowly, four times."""
         import paramiko
 
-        whole: Any = self._load()
+        book = self._load()
         part: Any = paramiko.SSHConfig()
-        part._config = [block for block in whole._config if "host" not in block or _may_mean(block["host"], name)]
+        part._config = [book.blocks[number] for number in sorted({*book.general, *book.named.get(name, ())})]
         return part  # type: ignore[no-any-return]
 
-    def _load(self) -> paramiko.SSHConfig:
-        if self._config is None:
+    def _load(self) -> _Book:
+        if self._book is None:
             import paramiko
 
             try:
                 text = self._read(self.path, 0) if self.path.is_file() else ""
-                self._config = paramiko.SSHConfig.from_text(text)
+                self._book = _Book(paramiko.SSHConfig.from_text(text), SHORT in text)
             except (OSError, ValueError, paramiko.SSHException) as error:
                 raise InvalidUse(f"{self.path} cannot be understood", cause=str(error)) from error
-        return self._config
+        return self._book
 
     def _read(self, path: Path, depth: int) -> str:
         """The text of a configuration, its includes in place, `~` standing for this home and not for the process's."""
@@ -170,9 +170,21 @@ def _is_way(found: paramiko.SSHConfigDict) -> bool:
     return "proxycommand" in found or "proxyjump" in found
 
 
-def _may_mean(patterns: list[str], name: str) -> bool:
-    """Whether a Host line could be about a machine: it has its name, or a pattern."""
-    return any(pattern == name or not _WILD.isdisjoint(pattern) for pattern in patterns)
+class _Book:
+    """The blocks of a configuration: those for machines that are named in full, by name, and those for whatever matches."""
+
+    def __init__(self, config: Any, short: bool) -> None:
+        self.blocks: list[Any] = config._config
+        self.short = short  # whether short names occur
+        self.named: dict[str, list[int]] = {}
+        self.general: list[int] = []
+        for number, block in enumerate(self.blocks):
+            patterns = block.get("host")
+            if patterns is None or not all(_WILD.isdisjoint(pattern) for pattern in patterns):
+                self.general.append(number)
+            else:
+                for name in patterns:
+                    self.named.setdefault(name, []).append(number)
 
 
 def _parse_jump(word: str) -> tuple[str | None, str, int | None]:
