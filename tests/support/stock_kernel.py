@@ -36,6 +36,7 @@ PACKAGES = (
         "libtirpc-common",
         "libwrap0",
     ),
+    *("bindfs", "libfuse2"),
     *("keyutils", "libkeyutils1", "libcap2", "libsqlite3-0", "libmount1"),
     *(
         "e2fsprogs",
@@ -218,7 +219,7 @@ def stock_kernel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What all groups saw, from one boot."""
     if absent := missing():
         pytest.skip(f"needs {absent}")
-    return boot(tmp_path_factory.mktemp("stock"), ("node", "network"))
+    return boot(tmp_path_factory.mktemp("stock"), ("node", "storage", "network"))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,65 @@
+"""The programs on filesystems and disks, on the distribution's kernel: what ten files cost, seen at every layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.stock_kernel import Watched, watched
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
+FILES = 10
+
+
+def seen(stock_kernel: dict[str, Any], scenario: str) -> Watched:
+    return watched(stock_kernel, "storage", scenario)
+
+
+@pytest.mark.parametrize("name", ["ext4", "xfs", "fuse", "nfs"])
+def test_a_filesystems_operations_are_timed(stock_kernel: dict[str, Any], name: str) -> None:
+    run = seen(stock_kernel, name)
+    # A directory listing is one call or more; a lookup may be part of the creation.
+    for operation in ("read", "write", "sync", "rename", "unlink", "readdir", "lookup"):
+        assert run.grown(f"{name}_latency_seconds_count", operation=operation) >= FILES, operation
+        assert 0 < run.mean(f"{name}_latency_seconds", operation=operation) < 60, operation
+    opened = [run.grown(f"{name}_latency_seconds_count", operation=operation) for operation in ("open", "create")]
+    assert max(opened) >= FILES
+    assert run.grown(f"{name}_lost_total") == 0
+
+
+def test_errors_have_their_names(stock_kernel: dict[str, Any]) -> None:
+    assert seen(stock_kernel, "ext4").grown("ext4_errors_total", operation="write", error="EFBIG") >= 1
+
+
+def test_what_a_fuse_server_was_asked_for(stock_kernel: dict[str, Any]) -> None:
+    run = seen(stock_kernel, "fuse")
+    for request in ("lookup", "create", "write", "read", "fsync", "unlink"):
+        assert run.grown("fuse_request_seconds_count", request=request) >= FILES, request
+    assert 0 < run.mean("fuse_request_seconds", request="write") <= run.mean("fuse_latency_seconds", operation="write")
+
+
+def test_sunrpc(stock_kernel: dict[str, Any]) -> None:
+    run = seen(stock_kernel, "sunrpc")
+    for procedure in ("WRITE", "REMOVE", "RENAME"):
+        labels = {"program": "nfs", "procedure": procedure}
+        assert run.grown("sunrpc_stage_seconds_count", stage="rtt", **labels) >= FILES, procedure
+        backlog, rtt, execute = (
+            run.grown("sunrpc_stage_seconds_sum", stage=stage, **labels) for stage in ("backlog", "rtt", "execute")
+        )
+        assert backlog >= 0
+        assert 0 < rtt <= execute
+    assert run.grown("sunrpc_retransmits_total", program="nfs") >= 1
+    assert run.grown("sunrpc_transport_events_total", event="connect") >= 1
+    assert run.grown("sunrpc_lost_total") == 0
+
+
+def test_block(stock_kernel: dict[str, Any]) -> None:
+    run = seen(stock_kernel, "block")
+    written = {"device": "vda", "operation": "write"}
+    assert run.grown("block_size_bytes_count", **written) >= 64
+    assert run.grown("block_size_bytes_sum", **written) >= 64 * 4096
+    for stage in ("queue", "device"):
+        assert run.grown("block_latency_seconds_count", stage=stage, **written) >= 64
+        assert 0 < run.mean("block_latency_seconds", stage=stage, **written) < 60
+    assert run.grown("block_lost_total") == 0
