@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,7 +16,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab import control
 from g5kdeploy.lab.settings import Places, Settings
-from g5kdeploy.lab.site import disk, home, names, network, ssh, standard, web
+from g5kdeploy.lab.site import disk, home, jobs, names, network, ssh, standard, web
 from g5kdeploy.lab.site.images import _link, _long_link
 
 
@@ -217,3 +221,41 @@ def test_a_link_too_long_for_its_inode_is_read_from_its_block(tmp_path: Path) ->
     where = disk.Partition(image, 0, image.stat().st_size)
     assert _link(disk.debugfs(where, ["stat /kernel"], deadline)) is None
     assert _long_link(where, "/kernel", tmp_path / "link", deadline) == target
+
+
+def _fake_job(folder: Path) -> Any:
+    node = SimpleNamespace(type="default", address="vm-1.lab.grid5000.fr")
+    return SimpleNamespace(
+        id=7, name="", directory=str(folder), assigned=[node], command="work", types=[], nodes=[node.address],
+        script=None, user="jdoe", project="", walltime=60, queue="default",
+    )  # fmt: skip
+
+
+def _start_job(folder: Path, ssh: str) -> subprocess.Popen[bytes]:
+    """A job's command on the frontend, with an `ssh` that is ours."""
+    (folder / "bin").mkdir(exist_ok=True)
+    (folder / "bin" / "ssh").write_text(f"#!/bin/sh\n{ssh}\n")
+    (folder / "bin" / "ssh").chmod(0o755)
+    environ = {"PATH": f"{folder / 'bin'}:/usr/bin:/bin", "HOME": str(folder)}
+    return subprocess.Popen(["/bin/bash", "-c", jobs._script(_fake_job(folder))], env=environ, start_new_session=True)
+
+
+@pytest.mark.parametrize(("status", "seen"), [(0, 0), (3, 3), (255, 1)])
+def test_a_jobs_command_ends_the_job_with_its_own_status(tmp_path: Path, status: int, seen: int) -> None:
+    """What runs on the node comes on stdin; the last word of ssh is what to do there."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "work").write_text(f"#!/bin/sh\nexit {status}\n")
+    (tmp_path / "bin" / "work").chmod(0o755)
+    process = _start_job(tmp_path, 'for word; do :; done; exec bash -c "$word"')
+    assert process.wait(60) == seen
+    assert not list(tmp_path.glob(".oar-nodes-*"))
+
+
+def test_a_job_goes_on_when_its_node_leaves_its_kernel(tmp_path: Path) -> None:
+    process = _start_job(tmp_path, "exit 255")
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)

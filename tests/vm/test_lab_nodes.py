@@ -147,8 +147,8 @@ def _archive(lab: Lab, name: str, kernel: bytes | Path) -> str:
     return f"http://{names.PUBLIC}/~jdoe/{name}.yaml"
 
 
-def _verdict(lab: Lab, node: str, environment: str) -> dict[str, str]:
-    return dict(lab.wait_deployment(lab.deploy(nodes=[node], environment=environment))["result"][node])
+def _verdict(lab: Lab, node: str, environment: str, **more: int) -> dict[str, str]:
+    return dict(lab.wait_deployment(lab.deploy(nodes=[node], environment=environment, **more))["result"][node])
 
 
 def test_images_that_cannot_boot_are_ko_in_their_step(booted: Booted) -> None:
@@ -165,15 +165,18 @@ def test_images_that_cannot_boot_are_ko_in_their_step(booted: Booted) -> None:
 
 
 def test_an_archive_of_ones_own_is_deployed_by_its_url(booted: Booted) -> None:
-    """Unpacked onto the node's partition, and its own kernel booted with the parameters of its description."""
+    """Unpacked onto the node's partition, and its own kernel booted with the parameters of its description; in a VLAN."""
     lab, node = booted.lab, booted.deployed
+    holder = lab.submit(resources=f"{{type='kavlan'}}/vlan=1,walltime={WALLTIME}", types=["deploy"], name="vlan")
+    (vlan,) = lab.wait_job(holder, "running", "error")["resources_by_type"]["vlans"]
     public = lab.home / "state" / "lab" / "homes" / "jdoe" / "public"
     described = tar_image(public / "own.tar.zst")
     described["image"]["file"] = f"http://{names.PUBLIC}/~jdoe/own.tar.zst"
     (public / "own.yaml").write_text(yaml.safe_dump({"name": "own", **described}))
-    verdict = _verdict(lab, node, f"http://{names.PUBLIC}/~jdoe/own.yaml")
+    verdict = _verdict(lab, node, f"http://{names.PUBLIC}/~jdoe/own.yaml", vlan=int(vlan))
     assert verdict["state"] == "OK", f"{verdict}\n{lab.told(node)}"
-    done = lab.ssh(f"root@{node}", "hostname; findmnt -no PARTLABEL,FSTYPE /nix; cat /proc/cmdline")
+    inside = node.replace(".", f"-kavlan-{vlan}.", 1)
+    done = lab.ssh(f"root@{inside}", "hostname; findmnt -no PARTLABEL,FSTYPE /nix; cat /proc/cmdline")
     hostname, partition, line = done.stdout.splitlines()
     assert hostname == node.partition(".")[0], done.stderr
     assert partition.split()[0] == "KDPL_DEPLOY_disk0" and partition.split()[1] in ("ext3", "ext4")

@@ -134,7 +134,8 @@ class _Work:
         found = system.result(deadline.remaining())
         node.install(found, self._entries(node), deadline)
         begin(BOOT, "reboot")
-        self._site.network.move(node.index, self.deployment.vlan or None)
+        node.vlan = self.deployment.vlan or None
+        self._site.network.move(node.index, node.vlan)
         self._boot(node)
 
     def _entries(self, node: Node) -> dict[str, Entry]:

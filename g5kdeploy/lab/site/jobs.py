@@ -20,6 +20,10 @@ KILLED = 15  # the wait status of a command that SIGTERM ended
 _USER = ("setpriv", f"--reuid={standard.UID}", f"--regid={standard.UID}", "--clear-groups", "--")
 
 
+GONE = 255
+"""ssh's exit status when the connection was lost."""
+
+
 class Lost:
     """A command that ended with an earlier daemon: its job goes on to its walltime, as one that sleeps would."""
 
@@ -111,8 +115,10 @@ def _script(job: Job) -> str:
         lines.append(f"printf '%s\\n' {shlex.quote(job.script)} > {file}; chmod +x {file}")
     if not ({kind.partition("=")[0] for kind in job.types} & ON_FRONTEND) and job.nodes:
         body = job.script if job.script is not None else command
-        remote = shlex.quote(f"export {_exports(job)}; exec bash -s")
+        remote = shlex.quote(f"export {_exports(job)}; bash -s; s=$?; [ $s -ne {GONE} ] || s=1; exit $s")
         command = f"printf '%s\\n' {shlex.quote(body)} | ssh -o BatchMode=yes {job.nodes[0]} {remote}"
+        # A node that left its kernel tells nobody how the command ended: the job goes on until it is killed
+        command += f"; s=$?; [ $s -ne {GONE} ] || exec sleep infinity; exit $s"
     lines.append(f"( {command}\n) > {shlex.quote(name + '.stdout')} 2> {shlex.quote(name + '.stderr')}")
     return "\n".join(lines)
 

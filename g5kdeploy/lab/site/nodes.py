@@ -46,7 +46,7 @@ class Node:
     def __init__(self, index: int, folder: Path, hardware: Hardware, namespace: Namespace) -> None:
         self.index = index
         self.name = names.node(index)
-        self.address = names.node_ip(index)
+        self.vlan: int | None = None  # the one that it was deployed into
         self.folder = folder
         self.console = folder / "console.log"
         self.use = (
@@ -56,6 +56,11 @@ class Node:
         self._hardware = hardware
         self._namespace = namespace
         self._machine: Machine | None = None
+
+    @property
+    def address(self) -> str:
+        """Its address, in its VLAN if it was deployed into one."""
+        return names.node_ip(self.index, self.vlan)
 
     @property
     def disk_file(self) -> Path:

@@ -287,6 +287,7 @@ class Site:
             with node.use:
                 if dirty:
                     node.forget()
+                node.vlan = None
                 with contextlib.suppress(Problem):
                     self.network.move(node.index, None)
 
