@@ -165,6 +165,9 @@ def boot(folder: Path, groups: tuple[str, ...]) -> dict[str, Any]:
     (folder / "out").mkdir()
     programs = folder / "programs"
     build_programs(programs)
+    cases = ROOT / "tests" / "vm" / "guest" / "mock_cases.c"
+    binary = folder / "out" / "mock_cases"
+    subprocess.run(["gcc", "-O2", "-Wall", "-static", "-o", str(binary), str(cases)], check=True, timeout=300)
     _initrd(kernel, folder / "initrd")
     disks = [folder / "disk-a", folder / "disk-b"]
     for disk in disks:
@@ -210,7 +213,7 @@ def boot(folder: Path, groups: tuple[str, ...]) -> dict[str, Any]:
 
 def missing() -> list[str]:
     """What this machine lacks for that."""
-    wanted = ("qemu-system-x86_64", "apt-get", "dpkg-deb", "depmod", "clang")
+    wanted = ("qemu-system-x86_64", "apt-get", "dpkg-deb", "depmod", "clang", "gcc")
     return [name for name in wanted if shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin") is None]
 
 
@@ -219,7 +222,7 @@ def stock_kernel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What all groups saw, from one boot."""
     if absent := missing():
         pytest.skip(f"needs {absent}")
-    return boot(tmp_path_factory.mktemp("stock"), ("node", "storage", "network"))
+    return boot(tmp_path_factory.mktemp("stock"), ("node", "storage", "network", "mock"))
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,12 @@ def tried(*words: str) -> bool:
 class Exporter:
     """The exporter with some of the programs; `files` of its configuration are replaced."""
 
-    def __init__(self, names: str, files: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        names: str,
+        files: dict[str, str] | None = None,
+        program: tuple[str, ...] = (sys.executable, "-m", "g5kdeploy.exporter"),
+    ) -> None:
         self.folder = Path(f"{WORK}/config-{time.monotonic_ns()}")
         shutil.copytree(PROGRAMS, self.folder)
         for file, text in (files or {}).items():
@@ -50,9 +55,7 @@ class Exporter:
         self.log = (self.folder / "log").open("w+")
         flags = ["--config.dir", str(self.folder), "--config.names", names, "--web.listen-address", "127.0.0.1:0"]
         environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{PACKAGES}", "PYTHONDONTWRITEBYTECODE": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "g5kdeploy.exporter", *flags], stderr=self.log, env=environment
-        )
+        self.process = subprocess.Popen([*program, *flags], stderr=self.log, env=environment)
         end = time.monotonic() + PATIENCE
         while "\n" not in (said := self.text().partition("Listening on ")[2]):
             if self.process.poll() is not None or time.monotonic() > end:

@@ -20,10 +20,15 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import mocking
+
 REPOSITORY, BINARIES, PACKAGES = (Path(word) for word in sys.argv[1:4])
 WORK = Path("/run/t")
 MOCKED, OTHER = WORK / "override", WORK / "other"
 PORT = 9435
+EXPORTER = (sys.executable, "-m", "g5kdeploy.exporter")
+TRUE: list[int] = []
+"""When the mocked file was really written."""
 
 
 def mount(kind: str, source: str, where: str, options: str = "") -> None:
@@ -51,13 +56,13 @@ def prepare() -> None:
 class Exporter:
     """The exporter on a configuration folder of its own."""
 
-    def __init__(self, name: str, programs: str, files: dict[str, str]) -> None:
+    def __init__(self, name: str, programs: str, files: dict[str, str], program: tuple[str, ...] = EXPORTER) -> None:
         folder = WORK / f"config-{name}"
         shutil.copytree(REPOSITORY / "bpf" / "build", folder)
         for file, text in files.items():
             (folder / file).write_text(text)
         self.log = (WORK / f"{name}.log").open("w+")
-        words = [sys.executable, "-m", "g5kdeploy.exporter", "--config.dir", str(folder), "--config.names", programs]
+        words = [*program, "--config.dir", str(folder), "--config.names", programs]
         environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}:{PACKAGES}", "PYTHONDONTWRITEBYTECODE": "1"}
         begun = time.monotonic()
         self.process = subprocess.Popen(
@@ -76,36 +81,18 @@ class Exporter:
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
 
-    def end(self, number: int) -> int:
+    def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         return self.process.wait(300)
 
 
-def modification(path: Path) -> int:
-    return int(subprocess.check_output(["stat", "-c", "%Y", str(path)]))
-
-
-def mock(mode: str, alternatives: str, number: int) -> dict[str, Any]:
-    """The mock in one of its modes, through all cases; then the exporter is ended by a signal."""
-    settings = f"alternatives: [{alternatives}]\nmode_metric: mock_mode\nvalues: {{mock_path: {MOCKED}}}\n"
-    exporter = Exporter(mode, "statx,statx_mock", {"statx_mock.load.yaml": settings})
-    before = exporter.samples()
-    cases = json.loads(subprocess.check_output([str(BINARIES / "mock_cases"), str(MOCKED), str(OTHER)]))
-    after = exporter.samples()
-    MOCKED.rename(WORK / "away")
-    absent = subprocess.run(["stat", "-c", "%Y", str(MOCKED)], capture_output=True, text=True, check=False)
-    (WORK / "away").rename(MOCKED)
-    status = exporter.end(number)
-    return {
-        "cases": cases,
-        "before": before,
-        "after": after,
-        "absent": absent.stdout + absent.stderr,
-        "status": status,
-        "true_again": modification(MOCKED),
-        "seconds": exporter.seconds,
-        "log": exporter.text(),
-    }
+def mock(name: str, alternatives: str, number: int, backwards: bool) -> dict[str, Any]:
+    """The mock in one of its modes, attached before or after the program that counts, through all cases."""
+    before = mocking.programs()
+    names, program = ("statx_mock,statx", mocking.REVERSED) if backwards else ("statx,statx_mock", EXPORTER)
+    exporter = Exporter(name, names, mocking.settings(alternatives, MOCKED), program)
+    seen = mocking.go_through(exporter, BINARIES / "mock_cases", MOCKED, OTHER, number, before)
+    return {"true": TRUE[0], "seconds": exporter.seconds, **seen}
 
 
 def counting() -> dict[str, Any]:
@@ -132,14 +119,16 @@ def counting() -> dict[str, Any]:
 
 def main() -> None:
     result: dict[str, Any] = {"kernel": os.uname().release}
-    override = "{name: statx_mock_override, mode: override}"
-    rewrite = "{name: statx_mock_rewrite, mode: exit_rewrite}"
+    both = f"{mocking.OVERRIDE}, {mocking.REWRITE}"
     try:
         prepare()
-        result["true"] = modification(MOCKED)
+        TRUE.append(mocking.modification(MOCKED))
+        result["kernel_probe"] = mocking.kernel(REPOSITORY, REPOSITORY / "bpf" / "build")
         result["counting"] = counting()
-        result["override"] = mock("override", f"{override}, {rewrite}", signal.SIGKILL)
-        result["rewrite"] = mock("rewrite", rewrite, signal.SIGTERM)
+        result["override"] = mock("override", both, signal.SIGKILL, False)
+        result["override_reversed"] = mock("override_reversed", both, signal.SIGTERM, True)
+        result["rewrite"] = mock("rewrite", mocking.REWRITE, signal.SIGTERM, False)
+        result["rewrite_reversed"] = mock("rewrite_reversed", mocking.REWRITE, signal.SIGKILL, True)
     except BaseException:
         result["error"] = traceback.format_exc()
     Path("/run/out/result.json").write_text(json.dumps(result))
