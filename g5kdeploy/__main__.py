@@ -1,6 +1,6 @@
 """`python -m g5kdeploy`."""
 
-from g5kdeploy.cli.main import main
+from g5kdeploy.cli.main import process
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(process())

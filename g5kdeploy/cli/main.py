@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -37,6 +38,25 @@ class Terminated(BaseException):
 def _terminate(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends us at once
     raise Terminated
+
+
+def process() -> int:
+    """`main`, and the end of the process with it.
+
+    Connections have threads that wait in C. One that wakes up while the interpreter is taken apart may crash it, and the exit
+    code with it; so when all else is done (this is registered first) the process ends at once.
+    """
+    code = [1]
+    atexit.register(lambda: _leave(code[0]))
+    code[0] = main()
+    return code[0]
+
+
+def _leave(code: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -128,7 +128,10 @@ def _ciphers(found: dict[str, Part], context: Any) -> None:
         if len(curves) > 1 or any(curve not in _CURVES for curve in curves):
             found["curve_preferences"].wrong(f"curve_preferences can name one of {', '.join(_CURVES)}")
         elif curves:
-            context.set_ecdh_curve(_CURVES[curves[0]])
+            try:
+                context.set_ecdh_curve(_CURVES[curves[0]])
+            except (ssl.SSLError, ValueError):  # X25519 is none of the curves that a Python before 3.11.4 can name
+                found["curve_preferences"].wrong(f"this machine's Python cannot prefer {curves[0]}")
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def test_the_wheel_is_complete(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(place)
     (entries,) = place.glob("*.dist-info/entry_points.txt")
-    assert "g5kdeploy = g5kdeploy.cli.main:main" in entries.read_text()
+    assert "g5kdeploy = g5kdeploy.cli.main:process" in entries.read_text()
     done = subprocess.run(
         [sys.executable, "-c", CODE, str(place)],
         cwd=tmp_path,

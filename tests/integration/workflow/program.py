@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from g5kdeploy.cli.main import main
+from g5kdeploy.cli.main import process
 from g5kdeploy.workflow import chain
 
 for name, value in json.loads(os.environ.get("TEST_CONSTANTS", "{}")).items():
@@ -46,4 +46,4 @@ if stall := os.environ.get("TEST_STALL"):
     name, _, where = stall.partition(":")
     chain.BY_NAME[name] = stalled(chain.BY_NAME[name], where, Path(os.environ["TEST_MARK"]))
 
-sys.exit(main())
+sys.exit(process())

@@ -25,7 +25,7 @@ tls_server_config:
   min_version: TLS13
   cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_AES_128_GCM_SHA256]
   prefer_server_cipher_suites: false
-  curve_preferences: [X25519]
+  curve_preferences: [CurveP256]
 http_server_config:
   http2: true
   headers: {X-Frame-Options: deny, Strict-Transport-Security: max-age=60}
