@@ -65,7 +65,9 @@ def booted(lab: Lab) -> Booted:
 def test_a_deployed_node_lets_root_in_with_the_given_key(booted: Booted) -> None:
     assert booted.result == {booted.deployed: {"macro": None, "micro": None, "state": "OK"}}
     done = booted.lab.ssh(
-        f"root@{booted.deployed}", "id -un; hostname; findmnt -no PARTLABEL /nix; findmnt -n /scratch"
+        f"root@{booted.deployed}",
+        # The partition is formatted at the first boot, beside everything else: SSH may be there before it is.
+        "id -un; hostname; findmnt -no PARTLABEL /nix; systemctl start scratch.mount; findmnt -n /scratch",
     )
     words = done.stdout.split()
     assert words[:2] == ["root", booted.deployed.partition(".")[0]], done.stderr
