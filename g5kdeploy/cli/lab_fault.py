@@ -38,8 +38,11 @@ def _order(screen: Screen, **order: Any) -> None:
     places = Places.default()
     if control.status(places) is None:
         raise control.NoLab("no lab runs", hint="g5kdeploy lab start")
-    for line in ask(places.control, order, Deadline.after(SECONDS, "the lab's answer to an order")):
+    said = ask(places.control, order, Deadline.after(SECONDS, "the lab's answer to an order"))
+    for line in said:
         sys.stdout.write(f"{line}\n")
+    if not said:
+        sys.stderr.write("nothing is ordered\n")
 
 
 @subcommand(

@@ -16,6 +16,7 @@ from g5kdeploy.runs.samples import Histogram
 
 MOST_HISTOGRAMS = 12
 MOST_FILES = 300
+MOST_COUNTERS = 300
 WORKLOAD = "g5kdeploy-workload"  # in the cgroup of what the benchmark runs: its histograms come first
 
 
@@ -51,7 +52,8 @@ def facts(run: Run) -> dict[str, Any]:
         "total": sum(record.seconds or 0.0 for record in run.phases().values()),
         "nodes": [_node(name, node, document) for name, node in sorted(document["nodes"].items())],
         "histograms": [_histogram(one) for one in histograms],
-        "counters": _counters(measured),
+        "counters": _counters(measured)[:MOST_COUNTERS],
+        "programs": _programs(measured),
         "samples": measured,
         "workload": _workload(run, document.get("benchmark") or {}),
         "files": _files(run.folder)[:MOST_FILES],
@@ -130,17 +132,37 @@ def _histogram(one: Histogram) -> dict[str, Any]:
 
 
 def _counters(measured: samples.Samples) -> list[samples.Growth]:
-    """Counters that grew, without those that histograms consist of and the exporter's and Python's own."""
+    """Counters that count something, without those that histograms consist of and the exporter's and Python's own."""
     return sorted(
         (
             growth
             for growth in measured.growths.values()
             if growth.metric.endswith("_total")
-            and growth.increase
+            and (growth.increase or growth.last)
             and not growth.metric.startswith(("python_", "process_", "g5k_", "go_", "promhttp_"))
         ),
         key=lambda growth: (not is_workload(growth.labels), growth.metric, growth.node, -growth.increase),
     )
+
+
+def _programs(measured: samples.Samples) -> list[dict[str, Any]]:
+    """What became of the BPF programs on each node, as their exporter told at the end: loaded or not, and in which mode."""
+    ends = [growth for growth in measured.growths.values() if "config" in growth.labels]
+    modes = {
+        (growth.node, growth.labels["config"]): growth.labels["mode"]
+        for growth in ends
+        if growth.metric.startswith("g5k_bpf_") and "mode" in growth.labels and growth.last == 1
+    }
+    return [
+        {
+            "node": growth.node,
+            "program": growth.labels["config"],
+            "loaded": growth.last == 1,
+            "mode": modes.get((growth.node, growth.labels["config"]), ""),
+        }
+        for growth in sorted(ends, key=lambda one: (one.node, one.labels["config"]))
+        if growth.metric == "g5k_bpf_program_loaded"
+    ]
 
 
 def _files(folder: Path) -> list[tuple[str, int]]:

@@ -57,7 +57,7 @@ def summary(session: Session) -> dict[str, Any]:
         "counters": [
             {"node": c.node, "metric": c.metric, "labels": dict(c.labels), "increase": c.increase}
             for c in told["counters"]
-            if page.is_workload(c.labels)
+            if page.is_workload(c.labels) and c.increase
         ],
         "warnings": document["warnings"],
     }

@@ -119,9 +119,6 @@ def test_times_on_an_axis(value: float, text: str) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
     (tmp_path / "roles.nix").write_text("{ }")
     file = tmp_path / "experiment.yaml"
     file.write_text("apiVersion: g5kdeploy/v1\nname: small\nroles: {server: {nodes: 1}}\n")
@@ -141,13 +138,20 @@ def run(tmp_path: Path) -> Run:
         },
     )
     rows = scrape(0, {("x", ()): 1.0}) + scrape(1, histogram_values([0, 5, 3, 0, 2], 12e-6))
+    write_rows(run, rows)
+    return run
+
+
+def write_rows(run: Run, rows: list[Row]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
     columns = zip(*rows, strict=True)
-    run.metrics.mkdir()
+    run.metrics.mkdir(exist_ok=True)
     parquet.write_table(
         pa.table(dict(zip(("time", "node", "metric", "labels", "value"), columns, strict=True))),
         run.metrics / "a.parquet",
     )
-    return run
 
 
 class Page(HTMLParser):
@@ -182,6 +186,29 @@ def test_the_report_tells_all_and_needs_no_network(run: Run) -> None:
     assert not re.search(r"url\(|@import", text)
     for address in page.addresses:
         assert (run.folder / unquote(address)).exists(), address
+
+
+def test_the_report_tells_the_programs_modes_and_counters(run: Run) -> None:
+    rows = [
+        *scrape(0, {("statx_mock_total", (("event", "mocked"),)): 2.0}),
+        *scrape(
+            1,
+            {
+                ("g5k_bpf_program_loaded", (("config", "statx_mock"),)): 1.0,
+                ("g5k_bpf_program_loaded", (("config", "xdp"),)): 0.0,
+                ("g5k_bpf_mock_mode", (("config", "statx_mock"), ("mode", "override"))): 0.0,
+                ("g5k_bpf_mock_mode", (("config", "statx_mock"), ("mode", "exit_rewrite"))): 1.0,
+                ("statx_mock_total", (("event", "mocked"),)): 2.0,
+            },
+        ),
+    ]
+    write_rows(run, rows)
+    page = Page()
+    page.feed(write_report(run).read_text())
+    words = " ".join(page.text.split())
+    assert f"statx_mock {NODE} loaded exit_rewrite" in words
+    assert f"xdp {NODE} not loaded" in words
+    assert f"statx_mock_total event=mocked {NODE} 0 2" in words  # it grew by nothing meanwhile, and stands at 2
 
 
 def test_a_report_of_a_run_that_has_nothing_yet(tmp_path: Path, run: Run) -> None:
