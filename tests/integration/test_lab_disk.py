@@ -12,7 +12,8 @@ from g5kdeploy.base.cpio import Entry
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab.site import disk
-from g5kdeploy.lab.site.nodes import _into_filesystem
+from g5kdeploy.lab.site.namespace import Namespace
+from g5kdeploy.lab.site.nodes import Hardware, Node, _into_filesystem
 
 
 def deadline() -> Deadline:
@@ -84,3 +85,22 @@ def test_keys_and_names_are_written_into_a_filesystem(tmp_path: Path) -> None:
     assert "BBBB" in said and "AAAA" not in said
     assert "Mode:  0600" in said
     assert not (tmp_path / "handover").exists()
+
+
+def test_a_node_forgets_its_systems_and_keeps_its_scratch_partition(tmp_path: Path) -> None:
+    node = Node(1, tmp_path / "vm-1", Hardware(1024, 1), Namespace())
+    where = node.ensure_disk(deadline())
+    marks = {name: name.encode() for name in (disk.PROD, disk.DEPLOY, disk.TMP)}
+    for name, mark in marks.items():
+        with where[name].disk.open("r+b") as file:
+            file.seek(where[name].offset + 2**20)
+            file.write(mark)
+        (node.folder / f"{name}.json").write_text("{}")
+    (node.folder / "node.json").write_text('{"runs": "debian12-min"}')
+    node.forget()
+    assert not node.runs
+    assert not (node.folder / f"{disk.DEPLOY}.json").exists(), "else the partition would be taken for installed"
+    for name, mark in marks.items():
+        with where[name].disk.open("rb") as file:
+            file.seek(where[name].offset + 2**20)
+            assert file.read(len(mark)) == (mark if name == disk.TMP else bytes(len(mark))), name

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from g5kdeploy.lab.site import names
+from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.lab.site import disk, names
 from g5kdeploy.lab.site.namespace import missing
 from tests.support.images import tar_image
 from tests.support.lab import CACHE, Lab, call
@@ -198,4 +199,9 @@ def test_after_the_job_the_user_is_out(booted: Booted) -> None:
     assert lab.api("DELETE", f"jobs/{booted.standard_job}").status_code == 202
     lab.wait_job(booted.standard_job, "error", "terminated")
     assert lab.ssh("flab", f"kapower3 --status -m {node}").stdout == f"{node}: off\n"
-    assert not (lab.home / "state" / "lab" / "nodes" / node.partition(".")[0] / "disk").exists()
+    place = lab.home / "state" / "lab" / "nodes" / node.partition(".")[0]
+    assert not (place / "node.json").exists()
+    system = disk.partitions(place / "disk", Deadline.after(60, "the partitions"))[disk.PROD]
+    with system.disk.open("rb") as content:
+        content.seek(system.offset)
+        assert content.read(2**20) == bytes(2**20), "nothing is left of the system that the user could change"
