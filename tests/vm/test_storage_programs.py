@@ -63,3 +63,12 @@ def test_block(stock_kernel: dict[str, Any]) -> None:
         assert run.grown("block_latency_seconds_count", stage=stage, **written) >= 64
         assert 0 < run.mean("block_latency_seconds", stage=stage, **written) < 60
     assert run.grown("block_lost_total") == 0
+
+
+def test_pagecache(stock_kernel: dict[str, Any]) -> None:
+    run = seen(stock_kernel, "pagecache")
+    for op in ("add_to_page_cache_lru", "account_page_dirtied", "mark_page_accessed", "delete_from_page_cache"):
+        assert run.grown("page_cache_ops_total", op=op) >= 100, op
+    assert run.grown("page_cache_ops_total", op="mark_buffer_dirty") > 0
+    assert 0 < run.mean("writeback_seconds", reason="sync") < 600
+    assert run.grown("page_cache_lost_total") == 0

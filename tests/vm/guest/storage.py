@@ -141,5 +141,17 @@ def block() -> dict[str, Any]:
     return seen
 
 
+@GROUP.scenario
+def pagecache() -> dict[str, Any]:
+    """A file of 1024 pages, written and read, and all of it written back."""
+    path = MOUNTS / "ext4" / "pages"
+    with GROUP.watched() as seen:
+        path.write_bytes(bytes(1024 * 4096))
+        os.sync()
+        assert len(path.read_bytes()) == 1024 * 4096
+        path.unlink()
+    return seen
+
+
 if __name__ == "__main__":
     GROUP.run()
