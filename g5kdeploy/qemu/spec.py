@@ -108,7 +108,7 @@ def _share(number: int, share: Share) -> list[str]:
 def accelerator(kvm: bool) -> list[str]:
     """KVM, or emulation that also survives a kexec: QEMU spins for a long time after one when its cache is large.
 
-    Emulated AVX is slower than the SSE that programs use without it: hashing a store takes half the time, a boot a tenth less.
+    Emulated AVX is slower than the SSE that programs use without it: hashing a store takes twice as long with it.
     """
     if kvm:
         return ["-accel", "kvm", "-cpu", "host"]
