@@ -67,7 +67,7 @@ def attach(
     patience = None if wait is None else float(times.seconds(wait, "--wait"))
     with (
         screen.renderer(progress) as view,
-        chain.open_run(told, screen.emitter(view), run_id, _folder(runs), new=True) as session,
+        chain.open_run(told, screen.emitter(view), run_id, settings.runs(runs), new=True) as session,
         session.run.lock(),
     ):
         code = chain.do(
@@ -115,7 +115,7 @@ def extend(
     told = settings.experiment_of(experiment, testbed=testbed)
     with (
         screen.renderer(progress) as view,
-        chain.open_run(told, screen.emitter(view), run_id, _folder(runs)) as session,
+        chain.open_run(told, screen.emitter(view), run_id, settings.runs(runs)) as session,
         session.run.lock(),
     ):
         session.in_phase("extend")
@@ -144,8 +144,3 @@ def _item(one: Extension) -> dict[str, Any]:
         "walltime": job.walltime,
         "ends_at": job.ends_at,
     }
-
-
-def _folder(flag: Path | None) -> Path | None:
-    wanted = settings.get("runs", flag)
-    return Path(wanted) if wanted else None

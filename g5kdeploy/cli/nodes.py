@@ -55,8 +55,7 @@ def current_run(experiment: Path, run_id: str | None) -> Run:
     from g5kdeploy.runs import find, runs_folder
 
     file = experiment_file(experiment)
-    wanted = settings.get("runs")
-    return find(runs_folder(file, Path(wanted) if wanted else None), file, run_id)
+    return find(runs_folder(file, settings.runs()), file, run_id)
 
 
 def choose(words: Iterable[str], experiment: Path, run_id: str | None, testbed: str | None) -> Chosen:

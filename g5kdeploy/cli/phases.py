@@ -50,7 +50,7 @@ def _phase(name: str, text: str, example: str, *options: Any, new: bool = False)
         told = without(settings.experiment_of(experiment, testbed=testbed, **flags), more.get("exclude_nodes"))
         with (
             screen.renderer(progress) as view,
-            chain.open_run(told, screen.emitter(view), run_id, _runs(runs), new=new) as session,
+            chain.open_run(told, screen.emitter(view), run_id, settings.runs(runs), new=new) as session,
             session.run.lock(),
         ):
             code = _do(session, name, more)
@@ -91,11 +91,6 @@ def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
     if name == "vmtest" and more.get("again"):
         return chain.do(session, name, again=True, work=lambda session: checking.vmtest(session, reuse=False))
     return chain.do(session, name, again=bool(more.get("again")))
-
-
-def _runs(flag: Path | None) -> Path | None:
-    wanted = settings.get("runs", flag)
-    return Path(wanted) if wanted else None
 
 
 _again = click.option("--again", is_flag=True, help="Do it although it was done with the same inputs.")

@@ -76,8 +76,7 @@ def command(
     homes = named(sites)
     if homes is None:
         homes = [default] if default else []
-    runs = settings.get("runs")
-    begun = unreleased(runs_folder(told.file, Path(runs) if runs else None), told.file)
+    begun = unreleased(runs_folder(told.file, settings.runs()), told.file)
     platform = starting.platform(begun[0].manifest_file) if begun else planning.PLATFORM
     with places.connect(chosen) as api:
         window = planning.window(at, told.walltime, api.clock.wall())

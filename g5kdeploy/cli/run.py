@@ -84,12 +84,9 @@ def command(
     if dry_run:
         screen.answer(_plan(told, names, keep), form, ("phase", "what"))
         return ExitCode.DONE
-    place = settings.get("runs", runs)
     with (
         screen.renderer(progress) as view,
-        chain.open_run(
-            told, screen.emitter(view), run_id, Path(place) if place else None, new=True, phases=names
-        ) as session,
+        chain.open_run(told, screen.emitter(view), run_id, settings.runs(runs), new=True, phases=names) as session,
         session.run.lock(),
     ):
         if manifest:

@@ -115,6 +115,12 @@ def get(name: str, flag: Any = None) -> Any:
     return value.value
 
 
+def runs(flag: Path | None = None) -> Path | None:
+    """The folder of the runs, where it is not the one beside the experiment file."""
+    wanted = get("runs", flag)
+    return Path(wanted) if wanted else None
+
+
 def resolve(flags: Mapping[str, Any], experiment: Path | None = None) -> dict[str, Value]:
     """Every setting with its value and origin."""
     user = user_settings()
