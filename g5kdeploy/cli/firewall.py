@@ -132,4 +132,6 @@ def _answer(screen: Screen, found: Sequence[Opening], output: str | None) -> Non
     from dataclasses import asdict
 
     items = [{"name": f"{one.site}/{one.job}", **asdict(one)} for one in found]
+    if not items:
+        screen.say("nothing is open")
     screen.answer(listing("Openings", items), settings.get("output", output), COLUMNS)

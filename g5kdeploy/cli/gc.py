@@ -10,7 +10,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.cli import settings
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import output_option, testbed_option
-from g5kdeploy.events.failure import ExitCode, InvalidUse
+from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.output.documents import listing
 from g5kdeploy.output.screen import Screen
 
@@ -36,9 +36,7 @@ def command(screen: Screen, yes: bool, testbed: str | None, output: str | None) 
     from g5kdeploy.testbed.records import Records
 
     form = settings.get("output", output)
-    named = settings.get("testbed", testbed)
-    if named is None:
-        raise InvalidUse("no testbed is named", hint="--testbed lab or --testbed grid5000")
+    named = settings.named_testbed(testbed)
     records = Records(named)
     emit = screen.emitter()
     with places.connect(places.find(named), emit) as api:

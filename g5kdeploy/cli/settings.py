@@ -115,6 +115,14 @@ def get(name: str, flag: Any = None) -> Any:
     return value.value
 
 
+def named_testbed(flag: str | None, instead: str = "") -> str:
+    """The testbed that a command is about; `InvalidUse` when none is named. `instead`: what else would do, for the hint."""
+    named = get("testbed", flag)
+    if named is None:
+        raise InvalidUse("no testbed is named", hint=f"--testbed lab or --testbed grid5000{instead}")
+    return str(named)
+
+
 def runs(flag: Path | None = None) -> Path | None:
     """The folder of the runs, where it is not the one beside the experiment file."""
     wanted = get("runs", flag)

@@ -10,7 +10,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.cli import settings
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import TESTBEDS, output_option, testbed_option
-from g5kdeploy.events.failure import ExitCode, InvalidUse
+from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.output.documents import listing
 from g5kdeploy.output.screen import Screen
 
@@ -34,13 +34,11 @@ SECONDS = 60.0
 def command(screen: Screen, mine: bool, testbed: str | None, output: str | None) -> ExitCode:
     """Sites, or what is ours."""
     form = settings.get("output", output)
-    named = settings.get("testbed", testbed)
     if mine:
-        return _mine(screen, named, form)
+        return _mine(screen, settings.get("testbed", testbed), form)
     from g5kdeploy.testbed import inventory, places
 
-    if named is None:
-        raise InvalidUse("no testbed is named", hint="--testbed lab or --testbed grid5000; or --mine")
+    named = settings.named_testbed(testbed, "; or --mine")
     with places.connect(places.find(named)) as api:
         sites = inventory.status(api, Deadline.after(SECONDS, f"the status of {named}"))
     items = [

@@ -12,7 +12,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.cli import settings
 from g5kdeploy.cli.command import group, subcommand
 from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option
-from g5kdeploy.events.failure import Failure, InvalidUse
+from g5kdeploy.events.failure import Failure
 from g5kdeploy.output.documents import listing
 from g5kdeploy.output.screen import Screen
 
@@ -106,11 +106,9 @@ def _rules(storage: str, testbed: str | None, away: Sequence[str] | None) -> lis
     from g5kdeploy.testbed import places
     from g5kdeploy.testbed import storage as rules
 
-    named = settings.get("testbed", testbed)
-    if named is None:
-        raise InvalidUse("no testbed is named", hint="--testbed lab or --testbed grid5000")
+    place_of_all = places.find(settings.named_testbed(testbed))
     deadline = Deadline.after(SECONDS, f"the rules of {storage}")
-    with places.connect(places.find(named)) as api:
+    with places.connect(place_of_all) as api:
         place = rules.parse(storage, api.me(deadline))
         there = rules.accesses(api, place, deadline)
         if away is None:
@@ -138,4 +136,6 @@ def _answer(screen: Screen, found: Sequence[Access], output: str | None) -> None
         }
         for one in found
     ]
+    if not items:
+        screen.say("no rules")
     screen.answer(listing("Accesses", items), settings.get("output", output), COLUMNS)

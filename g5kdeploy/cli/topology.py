@@ -56,9 +56,7 @@ def command(
         raise InvalidUse("--site draws a whole site", cause=f"`{nodes}` are nodes", hint="leave one of them away")
     deadline = Deadline.after(SECONDS, "the reference data")
     if site:
-        named = settings.get("testbed", testbed)
-        if named is None:
-            raise InvalidUse("no testbed is named", hint="--testbed lab or --testbed grid5000")
+        named = settings.named_testbed(testbed)
         with places.connect(places.find(named)) as api:
             drawn = [topology.of_site(api, site, deadline)]
     else:

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.parallel import ask_all_or_fail
-from g5kdeploy.testbed.problems import ApiProblem
+from g5kdeploy.testbed.problems import ApiProblem, NotThere
 from g5kdeploy.testbed.request import cluster_of, full_name
 
-# Not `queues=all`, which leaves out the queue of clusters under test.
 _WATTMETERS = ("wattmetre_power_watt", "pdu_outlet_power_watt")  # the metrics by which OAR's property is filled
+# Not `queues=all`, which leaves out the queue of clusters under test.
 _QUEUES = "admin,default,production,abaca,testing,besteffort"
 
 
@@ -20,6 +21,15 @@ def clusters(api: Api, site: str, deadline: Deadline) -> dict[str, dict[str, Any
     """A site's clusters, whatever queue they are in: name -> reference document, sorted."""
     items = api.items(f"/sites/{site}/clusters", deadline, queues=_QUEUES)
     return {str(item["uid"]): item for item in sorted(items, key=lambda item: str(item["uid"]))}
+
+
+def clusters_of_known(api: Api, site: str, deadline: Deadline) -> dict[str, dict[str, Any]]:
+    """The same, for a site that a user named: `InvalidUse` when there is none of that name."""
+    try:
+        return clusters(api, site, deadline)
+    except NotThere as problem:
+        names = ", ".join(api.sites(deadline))
+        raise InvalidUse(f"the testbed has no site {site!r}", hint=f"its sites are {names}") from problem
 
 
 def measured(cluster: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:

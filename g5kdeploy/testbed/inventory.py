@@ -9,14 +9,13 @@ from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.events.failure import InvalidUse, NoResources
+from g5kdeploy.events.failure import NoResources
 from g5kdeploy.testbed.api import Api
-from g5kdeploy.testbed.hardware import clusters, hardware, of_clusters
+from g5kdeploy.testbed.hardware import clusters_of_known, hardware, of_clusters
 from g5kdeploy.testbed.job import FINAL, Job, natural
 from g5kdeploy.testbed.parallel import ask_all
 from g5kdeploy.testbed.planning.landscape import SECURITY, USABLE, span
 from g5kdeploy.testbed.planning.wish import Wish, objection
-from g5kdeploy.testbed.problems import NotThere
 from g5kdeploy.testbed.records import Record, Records
 from g5kdeploy.testbed.request import Request, RoleNodes, cluster_of
 from g5kdeploy.testbed.roles import fitting, match
@@ -43,11 +42,7 @@ def _candidates(api: Api, request: Request, deadline: Deadline) -> Mapping[str, 
         cluster_of(node) for role in request.roles for node in role.nodes if not role.cluster
     }
     anything = any(not role.cluster and not role.nodes for role in request.roles)
-    try:
-        existing = clusters(api, request.site, deadline)
-    except NotThere as problem:
-        names = ", ".join(api.sites(deadline))
-        raise InvalidUse(f"the testbed has no site {request.site!r}", hint=f"its sites are {names}") from problem
+    existing = clusters_of_known(api, request.site, deadline)
     for role in request.roles:
         if role.cluster and role.cluster not in existing:
             raise NoResources(

@@ -9,7 +9,7 @@ from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.testbed.api import Api
-from g5kdeploy.testbed.hardware import clusters, hardware, of_clusters
+from g5kdeploy.testbed.hardware import clusters_of_known, hardware, of_clusters
 from g5kdeploy.testbed.job import natural
 from g5kdeploy.testbed.parallel import ask_all_or_fail
 
@@ -59,8 +59,10 @@ class Topology:
 
 
 def of_site(api: Api, site: str, deadline: Deadline) -> Topology:
-    """A whole site."""
-    return _draw(api, site, of_clusters(api, site, clusters(api, site, deadline), deadline), deadline, whole=True)
+    """A whole site; `InvalidUse` when there is none of that name."""
+    return _draw(
+        api, site, of_clusters(api, site, clusters_of_known(api, site, deadline), deadline), deadline, whole=True
+    )
 
 
 def of_nodes(api: Api, names: Iterable[str], deadline: Deadline) -> list[Topology]:

@@ -169,3 +169,11 @@ def test_a_picture_of_nodes_and_of_a_site(desk: Desk) -> None:
     out = desk.capsys.readouterr().out
     assert '"gw.lab" -- "vm-1.lab.grid5000.fr" [label="eth0 1 Gbit/s"];' in out
     assert desk.call("topology", VM.format(1), "--site", "lab", code=ExitCode.USAGE)[0] == []
+    _, said = desk.call("topology", "--site", "nowhere", code=ExitCode.USAGE)
+    assert "the testbed has no site 'nowhere'" in said
+    assert "its sites are lab" in said
+
+
+def test_nothing_granted_is_said(desk: Desk) -> None:
+    assert desk.call("storage", "list", "lab") == ([], "no rules\n")
+    assert desk.call("firewall", "list", VM.format(1)) == ([], "nothing is open\n")
