@@ -18,28 +18,13 @@ struct membership_key {
     u32 group;
 };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, GROUPS);
-    __type(key, struct membership_key);
-    __type(value, u64);
-} igmp_joins_total SEC(".maps");
+PERCPU_HASH(igmp_joins_total, struct membership_key, GROUPS);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, GROUPS);
-    __type(key, struct membership_key);
-    __type(value, u64);
-} igmp_leaves_total SEC(".maps");
+PERCPU_HASH(igmp_leaves_total, struct membership_key, GROUPS);
 
 enum { LOST_JOIN, LOST_LEAVE, LOST_KINDS };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, LOST_KINDS);
-    __type(key, u32);
-    __type(value, u64);
-} igmp_lost_total SEC(".maps");
+PERCPU_ARRAY(igmp_lost_total, LOST_KINDS);
 
 static __always_inline int count(void *map, u64 *ctx, u32 what)
 {

@@ -16,28 +16,13 @@ struct group_key {
     struct address group;
 };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, GROUPS);
-    __type(key, struct group_key);
-    __type(value, u64);
-} multicast_packets_total SEC(".maps");
+PERCPU_HASH(multicast_packets_total, struct group_key, GROUPS);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, GROUPS);
-    __type(key, struct group_key);
-    __type(value, u64);
-} multicast_bytes_total SEC(".maps");
+PERCPU_HASH(multicast_bytes_total, struct group_key, GROUPS);
 
 enum { LOST_PACKET, LOST_KINDS };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, LOST_KINDS);
-    __type(key, u32);
-    __type(value, u64);
-} multicast_lost_total SEC(".maps");
+PERCPU_ARRAY(multicast_lost_total, LOST_KINDS);
 
 /* The group that a packet is for, and the bytes of the packet; 0 bytes when it is not for a group. */
 static __always_inline u64 group_of(u16 type, const void *header, struct address *group)

@@ -31,49 +31,19 @@ struct packets_key {
 enum { POLL_EMPTY, POLL_PARTIAL, POLL_EXHAUSTED };
 enum { RAISED, ENTERED, MOMENTS };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, MOMENTS);
-    __type(key, u32);
-    __type(value, u64);
-} net_rx_moments SEC(".maps");
+PERCPU_ARRAY(net_rx_moments, MOMENTS);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, SOFTIRQ_SLOTS);
-    __type(key, u32);
-    __type(value, u64);
-} net_rx_wait_seconds SEC(".maps");
+PERCPU_ARRAY(net_rx_wait_seconds, SOFTIRQ_SLOTS);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, SOFTIRQ_SLOTS);
-    __type(key, u32);
-    __type(value, u64);
-} net_rx_run_seconds SEC(".maps");
+PERCPU_ARRAY(net_rx_run_seconds, SOFTIRQ_SLOTS);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, DEVICES * 3);
-    __type(key, struct poll_key);
-    __type(value, u64);
-} napi_polls_total SEC(".maps");
+PERCPU_HASH(napi_polls_total, struct poll_key, DEVICES * 3);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, DEVICES * (PACKETS_MAX + 2));
-    __type(key, struct packets_key);
-    __type(value, u64);
-} napi_poll_packets SEC(".maps");
+PERCPU_HASH(napi_poll_packets, struct packets_key, DEVICES * (PACKETS_MAX + 2));
 
 enum { LOST_POLL, LOST_PACKETS, LOST_KINDS };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, LOST_KINDS);
-    __type(key, u32);
-    __type(value, u64);
-} net_rx_lost_total SEC(".maps");
+PERCPU_ARRAY(net_rx_lost_total, LOST_KINDS);
 
 static __always_inline u64 *moment(u32 which)
 {

@@ -20,28 +20,13 @@ struct udp_key {
     u32 reason;
 };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, PLACES);
-    __type(key, struct drop_key);
-    __type(value, u64);
-} packet_drops_total SEC(".maps");
+PERCPU_HASH(packet_drops_total, struct drop_key, PLACES);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, PORTS);
-    __type(key, struct udp_key);
-    __type(value, u64);
-} udp_drops_total SEC(".maps");
+PERCPU_HASH(udp_drops_total, struct udp_key, PORTS);
 
 enum { LOST_DROP, LOST_UDP, LOST_KINDS };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, LOST_KINDS);
-    __type(key, u32);
-    __type(value, u64);
-} packet_drops_lost_total SEC(".maps");
+PERCPU_ARRAY(packet_drops_lost_total, LOST_KINDS);
 
 SEC("tp_btf/kfree_skb")
 int packet_dropped(u64 *ctx)

@@ -17,28 +17,13 @@ struct drop_key {
     u16 what;
 };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, PORTS);
-    __type(key, struct drop_key);
-    __type(value, u64);
-} socket_drops_total SEC(".maps");
+PERCPU_HASH(socket_drops_total, struct drop_key, PORTS);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, PORTS);
-    __type(key, struct drop_key);
-    __type(value, u64);
-} socket_memory_limits_total SEC(".maps");
+PERCPU_HASH(socket_memory_limits_total, struct drop_key, PORTS);
 
 enum { LOST_DROP, LOST_LIMIT, LOST_KINDS };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, LOST_KINDS);
-    __type(key, u32);
-    __type(value, u64);
-} socket_drops_lost_total SEC(".maps");
+PERCPU_ARRAY(socket_drops_lost_total, LOST_KINDS);
 
 static __always_inline struct drop_key key_of(const struct sock *sk, u16 what)
 {

@@ -27,29 +27,14 @@ struct {
     __type(value, u64);
 } statx_started SEC(".maps");
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, CGROUPS);
-    __type(key, struct call_key);
-    __type(value, u64);
-} statx_calls_total SEC(".maps");
+PERCPU_HASH(statx_calls_total, struct call_key, CGROUPS);
 
 /* A cgroup seldom uses more than a third of its slots. */
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, CGROUPS * 16);
-    __type(key, struct latency_key);
-    __type(value, u64);
-} statx_latency_seconds SEC(".maps");
+PERCPU_HASH(statx_latency_seconds, struct latency_key, CGROUPS * 16);
 
 enum { LOST_START, LOST_CALL, LOST_LATENCY, LOST_KINDS };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, LOST_KINDS);
-    __type(key, u32);
-    __type(value, u64);
-} statx_lost_total SEC(".maps");
+PERCPU_ARRAY(statx_lost_total, LOST_KINDS);
 
 SEC("tp/syscalls/sys_enter_statx")
 int statx_enter(struct syscall_enter *ctx)

@@ -36,20 +36,10 @@ struct time_key {
     u32 bucket;
 };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, PORTS * 2);
-    __type(key, struct retransmit_key);
-    __type(value, u64);
-} tcp_retransmits_total SEC(".maps");
+PERCPU_HASH(tcp_retransmits_total, struct retransmit_key, PORTS * 2);
 
 /* Many ports have few connections, whose round trip times lie close together. */
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, PORTS * 12);
-    __type(key, struct time_key);
-    __type(value, u64);
-} tcp_rtt_seconds SEC(".maps");
+PERCPU_HASH(tcp_rtt_seconds, struct time_key, PORTS * 12);
 
 struct {
     __uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -58,28 +48,13 @@ struct {
     __type(value, u64);
 } tcp_connect_begun SEC(".maps");
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, PORTS * 2);
-    __type(key, struct connect_key);
-    __type(value, u64);
-} tcp_connects_total SEC(".maps");
+PERCPU_HASH(tcp_connects_total, struct connect_key, PORTS * 2);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, PORTS * 12);
-    __type(key, struct time_key);
-    __type(value, u64);
-} tcp_connect_seconds SEC(".maps");
+PERCPU_HASH(tcp_connect_seconds, struct time_key, PORTS * 12);
 
 enum { LOST_RETRANSMIT, LOST_RTT, LOST_CONNECT_BEGIN, LOST_CONNECT, LOST_CONNECT_TIME, LOST_KINDS };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, LOST_KINDS);
-    __type(key, u32);
-    __type(value, u64);
-} tcp_lost_total SEC(".maps");
+PERCPU_ARRAY(tcp_lost_total, LOST_KINDS);
 
 static __always_inline void lost(u32 what)
 {

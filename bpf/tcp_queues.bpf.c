@@ -37,42 +37,17 @@ struct full_key {
 enum { QUEUE_SYN, QUEUE_ACCEPT };
 enum { SEGMENT_SYN, SEGMENT_ACK };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, PORTS * 8);
-    __type(key, struct length_key);
-    __type(value, u64);
-} tcp_syn_queue_length SEC(".maps");
+PERCPU_HASH(tcp_syn_queue_length, struct length_key, PORTS * 8);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, PORTS * 8);
-    __type(key, struct length_key);
-    __type(value, u64);
-} tcp_accept_queue_length SEC(".maps");
+PERCPU_HASH(tcp_accept_queue_length, struct length_key, PORTS * 8);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, PORTS * 2);
-    __type(key, struct full_key);
-    __type(value, u64);
-} tcp_listen_queue_full_total SEC(".maps");
+PERCPU_HASH(tcp_listen_queue_full_total, struct full_key, PORTS * 2);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, PORTS * 12);
-    __type(key, struct length_key);
-    __type(value, u64);
-} tcp_receive_window_bytes SEC(".maps");
+PERCPU_HASH(tcp_receive_window_bytes, struct length_key, PORTS * 12);
 
 enum { LOST_SYN_QUEUE, LOST_ACCEPT_QUEUE, LOST_FULL, LOST_WINDOW, LOST_KINDS };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, LOST_KINDS);
-    __type(key, u32);
-    __type(value, u64);
-} tcp_queues_lost_total SEC(".maps");
+PERCPU_ARRAY(tcp_queues_lost_total, LOST_KINDS);
 
 static __always_inline void lost(u32 what)
 {

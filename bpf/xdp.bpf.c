@@ -18,42 +18,17 @@ struct group_key {
     struct address group;
 };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, XDP_REDIRECT + 1);
-    __type(key, u32);
-    __type(value, u64);
-} xdp_packets_total SEC(".maps");
+PERCPU_ARRAY(xdp_packets_total, XDP_REDIRECT + 1);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, XDP_REDIRECT + 1);
-    __type(key, u32);
-    __type(value, u64);
-} xdp_bytes_total SEC(".maps");
+PERCPU_ARRAY(xdp_bytes_total, XDP_REDIRECT + 1);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, GROUPS);
-    __type(key, struct group_key);
-    __type(value, u64);
-} xdp_group_packets_total SEC(".maps");
+PERCPU_HASH(xdp_group_packets_total, struct group_key, GROUPS);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, GROUPS);
-    __type(key, struct group_key);
-    __type(value, u64);
-} xdp_group_bytes_total SEC(".maps");
+PERCPU_HASH(xdp_group_bytes_total, struct group_key, GROUPS);
 
 enum { LOST_GROUP, LOST_KINDS };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, LOST_KINDS);
-    __type(key, u32);
-    __type(value, u64);
-} xdp_lost_total SEC(".maps");
+PERCPU_ARRAY(xdp_lost_total, LOST_KINDS);
 
 static __always_inline int is_vlan(u16 type)
 {

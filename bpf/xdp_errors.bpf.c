@@ -22,42 +22,17 @@ struct drop_key {
     u32 to;
 };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, DEVICES);
-    __type(key, struct exception_key);
-    __type(value, u64);
-} xdp_exceptions_total SEC(".maps");
+PERCPU_HASH(xdp_exceptions_total, struct exception_key, DEVICES);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, DEVICES);
-    __type(key, struct error_key);
-    __type(value, u64);
-} xdp_redirect_errors_total SEC(".maps");
+PERCPU_HASH(xdp_redirect_errors_total, struct error_key, DEVICES);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, DEVICES);
-    __type(key, struct drop_key);
-    __type(value, u64);
-} xdp_devmap_drops_total SEC(".maps");
+PERCPU_HASH(xdp_devmap_drops_total, struct drop_key, DEVICES);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-    __uint(max_entries, DEVICES);
-    __type(key, u32);
-    __type(value, u64);
-} xdp_cpumap_drops_total SEC(".maps");
+PERCPU_HASH(xdp_cpumap_drops_total, u32, DEVICES);
 
 enum { LOST_EXCEPTION, LOST_REDIRECT, LOST_DEVMAP, LOST_CPUMAP, LOST_KINDS };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, LOST_KINDS);
-    __type(key, u32);
-    __type(value, u64);
-} xdp_errors_lost_total SEC(".maps");
+PERCPU_ARRAY(xdp_errors_lost_total, LOST_KINDS);
 
 static __always_inline int count(void *map, const void *key, u64 n, u32 what)
 {

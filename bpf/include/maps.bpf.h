@@ -38,6 +38,23 @@ static __always_inline u32 exp2_bucket(u64 v, u32 min, u32 max)
     return b < min ? min : b > max ? max : b;
 }
 
+/* A counter or histogram that each CPU keeps for itself: by a key, or by a small number. */
+#define PERCPU_HASH(name, of, entries)            \
+    struct {                                      \
+        __uint(type, BPF_MAP_TYPE_PERCPU_HASH);   \
+        __uint(max_entries, entries);             \
+        __type(key, of);                          \
+        __type(value, u64);                       \
+    } name SEC(".maps")
+
+#define PERCPU_ARRAY(name, entries)               \
+    struct {                                      \
+        __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);  \
+        __uint(max_entries, entries);             \
+        __type(key, u32);                         \
+        __type(value, u64);                       \
+    } name SEC(".maps")
+
 /* Adds to a per-CPU array: no lock, no atomic. */
 static __always_inline void array_add(void *map, u32 key, u64 n)
 {

@@ -64,19 +64,9 @@ struct {
 
 enum { CALLS, MATCHED, MOCKED, WRITE_FAIL, PATH_FAIL, KERNEL_ERROR, LOST, EVENTS };
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, EVENTS);
-    __type(key, u32);
-    __type(value, u64);
-} statx_mock_total SEC(".maps");
+PERCPU_ARRAY(statx_mock_total, EVENTS);
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, LATENCY_SLOTS);
-    __type(key, u32);
-    __type(value, u64);
-} statx_mock_latency_seconds SEC(".maps");
+PERCPU_ARRAY(statx_mock_latency_seconds, LATENCY_SLOTS);
 
 static __always_inline void count(u32 event)
 {

@@ -19,22 +19,6 @@
         __type(value, of);                        \
     } name SEC(".maps")
 
-#define PERCPU_HASH(name, of, entries)            \
-    struct {                                      \
-        __uint(type, BPF_MAP_TYPE_PERCPU_HASH);   \
-        __uint(max_entries, entries);             \
-        __type(key, of);                          \
-        __type(value, u64);                       \
-    } name SEC(".maps")
-
-#define PERCPU_ARRAY(name, entries)               \
-    struct {                                      \
-        __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);  \
-        __uint(max_entries, entries);             \
-        __type(key, u32);                         \
-        __type(value, u64);                       \
-    } name SEC(".maps")
-
 /* A histogram of durations by one thing that has a number. */
 struct timed_key {
     u32 what;
