@@ -204,7 +204,8 @@ def payload(request: Request, name: str) -> dict[str, Any]:
         properties.append(f"network_address not in ({names})")
     body: dict[str, Any] = {
         "name": name,
-        "command": f"mkdir -p {BELLS}; : > {BELLS}/{name}; {request.command}",
+        # A home that is full or read-only must not end the job, whatever the user's shell: no redirection of a builtin
+        "command": f"mkdir -p {BELLS} && touch {BELLS}/{name}; {request.command}",
         "resources": resources(request),
         "types": [*request.types, ORIGIN],
         # Without these every job leaves two files in the user's home.

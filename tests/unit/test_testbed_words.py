@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from g5kdeploy.testbed import properties, texts
 from g5kdeploy.testbed.job import Job, natural
 from g5kdeploy.testbed.problems import ApiProblem
 from g5kdeploy.testbed.records import Records, RecordState, unique_name
-from g5kdeploy.testbed.request import Request, RoleNodes, payload, resources, walltime_text
+from g5kdeploy.testbed.request import BELLS, Request, RoleNodes, payload, resources, walltime_text
 from g5kdeploy.testbed.roles import fitting, match
 from g5kdeploy.testbed.waiting import Pace
 
@@ -328,3 +329,15 @@ def test_recorded_refusals_become_sentences(sought: str) -> None:
                 assert said != "the site gave no reason"
                 seen += 1
     assert seen
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize("home_is_full", [False, True])
+def test_a_job_lives_on_and_rings_where_it_can(shell: str, home_is_full: bool, tmp_path: Path) -> None:
+    if home_is_full:
+        (tmp_path / BELLS.partition("/")[0]).write_text("no folder can be made here")
+    asked = Request("lab", (RoleNodes("server", 1),), 60, command="echo lives")
+    command = payload(asked, "g5kdeploy-one")["command"]
+    done = subprocess.run([shell, "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "lives\n"
+    assert (tmp_path / BELLS / "g5kdeploy-one").exists() is not home_is_full
