@@ -222,7 +222,7 @@ def stock_kernel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What all groups saw, from one boot."""
     if absent := missing():
         pytest.skip(f"needs {absent}")
-    return boot(tmp_path_factory.mktemp("stock"), ("node", "storage", "network", "mock"))
+    return boot(tmp_path_factory.mktemp("stock"), ("node", "storage", "network", "mock", "late"))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0 OR GPL-3.0-or-later
+ *
+ * At the entry of a function of a module that is not loaded when the program is: looked for already when it is loaded.
+ */
+#include "maps.bpf.h"
+
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, u32);
+    __type(value, u64);
+} late_entry_total SEC(".maps");
+
+SEC("fentry/dummy_xmit")
+int late_entry(void *ctx)
+{
+    array_add(&late_entry_total, 0, 1);
+    return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
