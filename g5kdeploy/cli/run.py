@@ -9,8 +9,10 @@ import click
 
 from g5kdeploy.base.text import human_seconds
 from g5kdeploy.cli import settings
+from g5kdeploy.cli.choice import named, without
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import (
+    exclude_option,
     experiment_argument,
     manifest_option,
     output_option,
@@ -20,6 +22,7 @@ from g5kdeploy.cli.options import (
     run_option,
     runs_option,
     site_option,
+    sites_option,
     testbed_option,
     walltime_option,
 )
@@ -39,7 +42,8 @@ BAR = 40  # characters of the longest bar of a histogram
     "was interrupted goes on where it stopped. When a phase fails, what was measured is brought back and the nodes are let go, "
     "unless --keep says otherwise.",
     "g5kdeploy run composition/statx/experiment.yaml --testbed lab\n"
-    "g5kdeploy run composition/statx/experiment.yaml --testbed lab --until deploy --keep",
+    "g5kdeploy run composition/statx/experiment.yaml --testbed lab --until deploy --keep\n"
+    "g5kdeploy run composition/statx/experiment.yaml --testbed grid5000 --site rennes --sites rennes,nancy",
 )
 @experiment_argument
 @click.option("--phases", default="", metavar="LIST", help="Only these, parted by commas.")
@@ -50,6 +54,8 @@ BAR = 40  # characters of the longest bar of a histogram
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @testbed_option
 @site_option
+@sites_option
+@exclude_option
 @walltime_option
 @queue_option
 @project_option
@@ -67,6 +73,8 @@ def command(
     keep: bool,
     dry_run: bool,
     testbed: str | None,
+    sites: str | None,
+    exclude_nodes: str | None,
     run_id: str | None,
     runs: Path | None,
     output: str | None,
@@ -74,15 +82,16 @@ def command(
     **flags: Any,
 ) -> ExitCode:
     """All phases in their order."""
-    from g5kdeploy.workflow import chain, handing, reporting
+    from g5kdeploy.workflow import chain, handing, reporting, reserving
 
     form = settings.get("output", output)
-    told = settings.experiment_of(experiment, testbed=testbed, **flags)
+    told = without(settings.experiment_of(experiment, testbed=testbed, **flags), exclude_nodes)
+    places = named(sites)
     names = chain.chosen([name.strip() for name in phases.split(",") if name.strip()], first, last)
     if manifest:
         names = [name for name in names if name not in handing.DONE_ELSEWHERE]
     if dry_run:
-        screen.answer(_plan(told, names, keep), form, ("phase", "what"))
+        screen.answer(_plan(told, names, keep, places), form, ("phase", "what"))
         return ExitCode.DONE
     with (
         screen.renderer(progress) as view,
@@ -91,7 +100,8 @@ def command(
     ):
         if manifest:
             handing.adopt(session, manifest.absolute())
-        code = chain.run(session, names, keep=keep)
+        works = {"reserve": lambda session: reserving.reserve(session, sites=places)}
+        code = chain.run(session, names, keep=keep, works=works)
         result = reporting.summary(session)
     if form in ("table", "wide"):
         print(words(result), file=screen.out)
@@ -100,8 +110,8 @@ def command(
     return code
 
 
-def _plan(experiment: Experiment, names: list[str], keep: bool) -> dict[str, Any]:
-    """What each phase would do, from the experiment file alone."""
+def _plan(experiment: Experiment, names: list[str], keep: bool, sites: list[str] | None) -> dict[str, Any]:
+    """What each phase would do, from the experiment file and the flags alone."""
     if experiment.testbed is None:
         raise InvalidUse("no testbed was named", hint="--testbed lab or --testbed grid5000")
     nodes = ", ".join(f"{role.nodes} × {name}" for name, role in experiment.roles.items())
@@ -112,7 +122,7 @@ def _plan(experiment: Experiment, names: list[str], keep: bool) -> dict[str, Any
         "vmtest": f"{experiment.test_script.name if experiment.test_script else 'no script'} on {nodes} local machines",
         "push": "closures and bundle to ~/public on the frontend",
         "reserve": f"{nodes} for {human_seconds(experiment.walltime)}, queue {experiment.queue}, types "
-        f"{', '.join(experiment.job_types)}, on testbed {experiment.testbed}",
+        f"{', '.join(experiment.job_types)}, on testbed {experiment.testbed}{_places(sites)}",
         "deploy": f"{first}, then each role's closure by kexec",
         "check": "the same script on the nodes",
         "bench": f"`{bench.command}` on {bench.role}, scraped every {bench.scrape_interval:g} s"
@@ -123,6 +133,13 @@ def _plan(experiment: Experiment, names: list[str], keep: bool) -> dict[str, Any
         "release": "nothing: --keep" if keep else "the job is deleted",
     }
     return listing("RunPlan", [{"phase": name, "what": what[name]} for name in names])
+
+
+def _places(sites: list[str] | None) -> str:
+    """Where the roles may go that name no site, as --sites says it."""
+    if sites is None:
+        return ""
+    return f", at {' or '.join(sites) or 'any site'}, whichever can be had first"
 
 
 def words(result: dict[str, Any]) -> str:

@@ -240,11 +240,6 @@ class Run:
         record.ended = time.time()
         self._keep(record)
 
-    def forget_phase(self, phase: str) -> None:
-        """Let a phase be done again, for instance because the nodes it worked on are gone."""
-        with self.change() as document:
-            document["phases"].pop(phase, None)
-
     def _keep(self, record: PhaseRecord) -> None:
         value = asdict(record)
         del value["phase"]

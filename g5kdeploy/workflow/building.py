@@ -68,7 +68,7 @@ def _check_programs(session: Session, manifest: closure.Manifest) -> None:
 
 
 def push(session: Session) -> dict[str, Any]:
-    """Bring closures and bundle into the user's public folder on the frontend: once, whatever the number of nodes."""
+    """Bring closures and bundle into the user's public folder on the frontend: once, for the nodes of all sites."""
     deadline = session.deadline(PUSH_SECONDS, "the push")
     experiment = session.experiment
     pushed = closure.push(
@@ -81,7 +81,13 @@ def push(session: Session) -> dict[str, Any]:
         for role in sorted(session.experiment.roles):
             image = push_image(session.manifest, role, session.frontend, deadline, session.emit)
             images[role] = asdict(image)
-    result = {"cache": asdict(pushed), "bundle": asdict(bundle), "images": images, "environment": url}
+    result = {
+        "site": session.run.site,
+        "cache": asdict(pushed),
+        "bundle": asdict(bundle),
+        "images": images,
+        "environment": url,
+    }
     return {**result, "manifest": handing.hand_over(session, result, deadline)}
 
 
@@ -91,7 +97,7 @@ def _environment(session: Session, deadline: Deadline) -> dict[str, Any] | None:
     if file is None:
         return None
     own = environments.read(file)
-    url = environments.publish(own, session.frontend, session.web, deadline, session.emit)
+    url = environments.publish(own, session.frontend, session.web_of(session.run.site), deadline, session.emit)
     return {"file": str(file), "stamp": own.stamp(), "url": url}
 
 
@@ -130,10 +136,18 @@ def image(session: Session, role: str) -> Image | None:
     return Image(**{name: Part(**part) for name, part in told.items()}) if told else None
 
 
+def pushed_to(session: Session) -> str:
+    """The site whose public folders have the closures; where they would go, as long as nothing was pushed."""
+    record = session.run.phases().get("push")
+    return str(record.result.get("site", session.run.site)) if record else session.run.site
+
+
 def source(session: Session) -> Source:
     """Where the nodes pull from, as `push` left it."""
     record = session.run.phases().get("push")
     if record is None or not record.result:
         raise InvalidUse(f"run {session.run.id} was not pushed yet", hint=f"g5kdeploy push {session.experiment.file}")
     cache, bundle = record.result["cache"], record.result["bundle"]
-    return Source(session.web, cache["path"], Bundle(**bundle), cache["public_key"], session.run.id)
+    return Source(
+        session.web_of(pushed_to(session)), cache["path"], Bundle(**bundle), cache["public_key"], session.run.id
+    )

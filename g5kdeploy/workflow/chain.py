@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ PHASES = (
         building.push,
         lambda s: [
             s.testbed.name,
-            s.run.site,
+            building.pushed_to(s),
             s.experiment.cache.folder,
             _closures(s),
             building.environment_key(s),
@@ -211,10 +211,16 @@ def _lost(session: Session) -> int:
     return never + sum(bool(node["stage"] == Stage.LOST.value) for node in nodes.values())
 
 
-def run(session: Session, phases: Sequence[str], *, keep: bool = False) -> ExitCode:
+def run(
+    session: Session,
+    phases: Sequence[str],
+    *,
+    keep: bool = False,
+    works: Mapping[str, Callable[[Session], dict[str, Any]]] | None = None,
+) -> ExitCode:
     """Do phases in order. When one fails, what was measured is still brought back and the nodes are let go.
 
-    With `keep` they are not. The failure is raised when all that is done.
+    With `keep` they are not. The failure is raised when all that is done. `works` are by phase what `do` takes.
     """
     todo = [name for name in phases if not (keep and name == "release")]
     if session.ending:
@@ -222,7 +228,7 @@ def run(session: Session, phases: Sequence[str], *, keep: bool = False) -> ExitC
     code = ExitCode.DONE
     for index, name in enumerate(todo):
         try:
-            code = max(code, do(session, name))
+            code = max(code, do(session, name, work=(works or {}).get(name)))
         except BaseException as error:
             _after(session, name, todo[index + 1 :], error, keep=keep)
             raise

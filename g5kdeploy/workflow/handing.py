@@ -59,7 +59,7 @@ def hand_over(session: Session, pushed: dict[str, Any], deadline: Deadline) -> s
 def adopt(session: Session, file: Path) -> None:
     """Take over what another machine built and pushed: to this run, its phases build and push are done.
 
-    Raises `InvalidUse` for a file that is none, and for closures that do not suit the experiment or its site.
+    Raises `InvalidUse` for a file that is none, and for closures that do not suit the experiment or its testbed.
     """
     if not file.is_file():
         raise InvalidUse(f"there is no {file}", hint=f"g5kdeploy push leaves it as ~/{place(session.experiment.name)}")
@@ -79,11 +79,11 @@ def adopt(session: Session, file: Path) -> None:
     closures = keep(session, manifest)
     if environment := document["push"].get("environment"):
         environment["elsewhere"] = True  # what it was made of need not be here
-    for name, result in (("build", {"closures": closures}), ("push", document["push"])):
+    for name, result in (("build", {"closures": closures}), ("push", {**document["push"], "site": document["site"]})):
         with session.run.phase(name, "") as record:
             record.result = {key: value for key, value in result.items() if key != "detail"}
             record.detail = f"elsewhere, says {file}"
-    session.emit.note("manifest", f"closures of {', '.join(manifest.roles)}, pushed to {session.run.site}")
+    session.emit.note("manifest", f"closures of {', '.join(manifest.roles)}, pushed to {document['site']}")
 
 
 def _unfit(session: Session, manifest: Manifest, document: dict[str, Any]) -> str:
@@ -93,9 +93,6 @@ def _unfit(session: Session, manifest: Manifest, document: dict[str, Any]) -> st
         return f"it has no closure of {', '.join(missing)}, only of {', '.join(manifest.roles)}"
     if manifest.flavour != experiment.flavour:
         return f"its flavour is {manifest.flavour}, the experiment's is {experiment.flavour}"
-    where, here = (
-        (one["testbed"], one["site"]) for one in (document, {"testbed": session.testbed.name, "site": session.run.site})
-    )
-    if where != here:
-        return f"it was pushed to {where[1]} of {where[0]}, the run is on {here[1]} of {here[0]}"
+    if document["testbed"] != session.testbed.name:
+        return f"it was pushed to {document['site']} of {document['testbed']}, the run is on {session.testbed.name}"
     return ""

@@ -80,13 +80,9 @@ def reserve(
 
 
 def _move(session: Session, site: str) -> None:
-    """Let the run be on another site than was thought; what was pushed to the old one has to be pushed again."""
-    if site == session.run.site:
-        return
-    session.run.set(site=site)
-    if "push" in session.run.phases():
-        session.run.forget_phase("push")
-        session.emit.note("reserve", f"the closures have to be pushed again, to {site}: g5kdeploy push")
+    """Let the run be on another site than was thought; its nodes read what was pushed to the old one from there."""
+    if site != session.run.site:
+        session.run.set(site=site)
 
 
 def attach(session: Session, number: int, site: str | None = None, wait: float | None = None) -> dict[str, Any]:

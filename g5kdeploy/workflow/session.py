@@ -92,10 +92,9 @@ class Session:
         """A site's frontend, as the user."""
         return self.reach.remote(f"f{site}.{site}.grid5000.fr", None)
 
-    @property
-    def web(self) -> str:
-        """URL of the users' public folders, as the site's nodes see it."""
-        return f"http://public.{self.run.site}.grid5000.fr"
+    def web_of(self, site: str) -> str:
+        """URL of the users' public folders on a site, as the nodes of all sites see it."""
+        return f"http://public.{site}.grid5000.fr"
 
     @property
     def manifest(self) -> Manifest:

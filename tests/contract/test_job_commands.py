@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,11 +21,12 @@ from g5kdeploy.cli.main import main
 from g5kdeploy.closure.manifest import Manifest, RoleClosure
 from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.node import Reach
+from g5kdeploy.runs import Run
 from g5kdeploy.testbed import credentials, waiting
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.records import Records
 from g5kdeploy.testbed.request import BELLS
-from g5kdeploy.workflow import doorbell
+from g5kdeploy.workflow import building, doorbell
 from tests.contract.scripted import Lab
 from tests.contract.testbed_world import small_world
 from tests.support.sshd import SSHD, SshServer, frontend
@@ -235,11 +237,28 @@ def test_the_site_is_chosen_among_several(places: Desk) -> None:
     assert places.document()["site"] == "east"
     plan, _ = places.on_run("plan", "--sites", "all")
     assert [item["name"] for item in plan["items"]] == ["west/vmwest", "east/vmeast"]
+    [folder] = (places.file.parent / "runs").iterdir()
+    with Run.open(folder).phase("push", "") as record:
+        record.result["site"] = "east"
     answer, said = places.on_run("reserve", "--sites", "east,west")
     assert {node.split(".")[1] for node in answer["roles"]["server"]} == {"west"}
     assert places.document()["site"] == "west"
     assert "planned on west/vmwest" in said
+    moved: Any = SimpleNamespace(run=Run.open(folder))
+    assert building.pushed_to(moved) == "east", "all sites' nodes read what is there"
     assert places.on_run("reserve", "--sites", "nope")[0]["job"] == answer["job"], "it has its job"
+
+
+def test_run_chooses_among_sites_and_nodes_as_reserve_does(places: Desk) -> None:
+    places.write(site="east", roles={"server": {"nodes": 2}})
+    taken = places.by_hand(site="east", resources="nodes=2,walltime=1:0:0")
+    places.wait(lambda: places.lab.oars["east"].job(taken).state == "Running")
+    words = ("--phases", "reserve", "--sites", "all", "--exclude-nodes", "vmwest-2")
+    plan, _ = places.on_run("run", *words, "--dry-run")
+    assert plan["items"][0]["what"].endswith("on testbed lab, at any site, whichever can be had first")
+    answer, _ = places.on_run("run", *words)
+    assert [node["name"] for node in answer["nodes"]] == [f"vmwest-{n}.west.grid5000.fr" for n in (1, 3)]
+    places.on_run("release")
 
 
 def test_a_reservation_that_starts_short_goes_on_with_enough_nodes(desk: Desk) -> None:

@@ -43,7 +43,7 @@ def test_files_that_do_not_suit_are_refused_before_anything_is_asked(place: Plac
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"kind": "Other"}, "does not say what was pushed"),
         ({"apiVersion": "g5kdeploy/v0"}, "was written by another version"),
-        ({"site": "rennes"}, "it was pushed to rennes of lab, the run is on lab of lab"),
+        ({"testbed": "grid5000"}, "it was pushed to lab of grid5000, the run is on lab"),
         ({"manifest": {}}, "is no closure manifest"),
     ]
     for change, words in wrong:
