@@ -10,10 +10,9 @@ from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab import fetch, further, inventory, kaenv, reference, seed
+from g5kdeploy.lab import fetch, further, inventory, kaenv, kaenv_command, reference, seed
 from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.deployments import Deployments
-from g5kdeploy.lab.environments import NAMES
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
 from g5kdeploy.lab.oar import Hooks, Job, Oar, Resource, Scheduler
 from g5kdeploy.lab.oar.admission import GRID5000
@@ -22,7 +21,7 @@ from g5kdeploy.lab.reference import NodeHardware, Reference
 from g5kdeploy.lab.services import SiteServices
 from g5kdeploy.lab.settings import Places, Settings
 from g5kdeploy.lab.site import disk, home, images, jobs, names
-from g5kdeploy.lab.site.deployer import Deployer
+from g5kdeploy.lab.site.deployer import Deployer, refusal
 from g5kdeploy.lab.site.site import Site
 from g5kdeploy.lab.unmanned import Unmanned
 
@@ -60,7 +59,7 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
     more = further.schedulers(data, settings.sites, places.folder, settings.pace, settings.user)
     kavlans = {names.SITE: kavlan}
     kavlans |= {name: further.kavlan(data, name, one, places.folder) for name, one in more.items()}
-    environments = kaenv.Environments(_registered())
+    environments = kaenv.Environments(_registered(), places.folder / "environments.json")
 
     def rights(user: str, nodes: list[str]) -> bool:
         return services.may_deploy(user, nodes)
@@ -72,6 +71,10 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
         rights=rights,
         kavlans=kavlans,
         fetch=fetch.from_homes(places.homes, names.SITE),
+        refuses=refusal,
+    )
+    site.commands.others["kaenv"] = kaenv_command.Kaenv(
+        environments, settings.user, deployments.fetch, lambda url: images.unreachable(site, url)
     )
     secret = home.password(site.folder / "password")
     services = SiteServices(
@@ -132,12 +135,10 @@ def _holders_of_nodes(data: Reference) -> set[str]:
 def _registered() -> list[dict[str, Any]]:
     """The environments that have names; their images are written to the partition as they are."""
     found = []
-    for name in NAMES:
-        if name.startswith("debian12-"):
-            image = f"{images.REGISTERED}{name}.squashfs"
-            described = kaenv.environment(name, image, description=f"Debian 12 of the lab ({name[9:]})")
-            described["image"] = {"file": image, "kind": "dd", "compression": "none"}
-            found.append(described)
+    for image, name in images.SITES_IMAGES.items():
+        described = kaenv.environment(name, image, description=f"Debian 12 of the lab ({name[9:]})")
+        described["image"] = {"file": image, "kind": "dd", "compression": "none"}
+        found.append(described)
     return found
 
 

@@ -24,7 +24,7 @@ MACRO_STEPS = ("SetDeploymentMiniOS", "BroadcastEnv", "BootNewEnv")
 
 PROCESSING, TERMINATED, ERROR, CANCELED = "processing", "terminated", "error", "canceled"
 FORGOTTEN = "The deployment no longer exists on the Kadeploy server"
-NO_RIGHTS = "You do not have sufficient rights to perform the operation on all the nodes\n"
+NO_RIGHTS = "You do not have sufficient rights to perform the operation on all the nodes"
 SORTED = 10
 """A table is sorted for a list when it has no more rows than so many times those of the list."""
 LONGEST_NAME = 255  # the width of the column
@@ -118,7 +118,8 @@ class Deployments:
 
     `rights(user, nodes)` says whether the user holds all these nodes in a running job of type deploy; `kavlans` are
     the VLANs by site, where nodes end up in the one that a deployment names. `fetch(url)` reads a description or a
-    key from a URL. With `end_hook`, the end of a deployment is seen at once, as on the real sites; without it only a
+    key from a URL; `refuses(deployment)` says why this site's kadeploy does not take it ("": it does). With `end_hook`,
+    the end of a deployment is seen at once, as on the real sites; without it only a
     refresh (PUT) shows anything. `files` keeps keys that came as text.
     """
 
@@ -131,13 +132,14 @@ class Deployments:
         rights: Callable[[str, list[str]], bool],
         kavlans: Mapping[str, Kavlan] | None = None,
         fetch: Callable[[str], bytes] = over_http,
+        refuses: Callable[[Deployment], str] = lambda wanted: "",
         end_hook: bool = True,
         clock: Clock = SYSTEM,
         new_uid: Callable[[], str] = lambda: f"D-{uuid.uuid4()}",
     ) -> None:
         self.deployer, self.environments, self.rights, self.fetch = deployer, environments, rights, fetch
         self.kavlans = kavlans or {}
-        self.end_hook, self.clock, self.new_uid = end_hook, clock, new_uid
+        self.refuses, self.end_hook, self.clock, self.new_uid = refuses, end_hook, clock, new_uid
         self.files: dict[str, str] = {}
         self.running: dict[str, Workflow] = {}
         self._lock = threading.RLock()
@@ -164,7 +166,9 @@ class Deployments:
             raise NotDeployable(500, "Mysql2::Error: Data too long for column 'environment' at row 1")
         wanted.description = self._describe(wanted)
         if not self.rights(wanted.user_uid, [str(node) for node in wanted.nodes]):
-            raise NotDeployable(400, NO_RIGHTS)
+            raise NotDeployable(400, f"{NO_RIGHTS}\n")
+        if why := self.refuses(wanted):
+            raise NotDeployable(400, f"{why}\n")
         kavlan = self.kavlans.get(wanted.site_uid)
         if wanted.vlan and kavlan is not None and wanted.user_uid not in kavlan.users_of(str(wanted.vlan)):
             raise NotDeployable(400, f"Invalid VLAN -- {wanted.vlan}\n")

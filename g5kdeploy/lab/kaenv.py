@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+from g5kdeploy.base import files
 
 FIELDS = (
     "name", "version", "arch", "alias", "description", "author", "visibility", "destructive", "os", "image",
@@ -43,16 +46,33 @@ def uid(described: Mapping[str, Any]) -> str:
 
 
 class Environments:
-    """The registered environments of a site. Safe for many threads."""
+    """The registered environments of a site: those that it has, and those that users add, which are kept in `store`.
 
-    def __init__(self, environments: Iterable[Mapping[str, Any]] = ()) -> None:
-        self._kept = [dict(one) for one in environments]
+    Safe for many threads.
+    """
+
+    def __init__(self, environments: Iterable[Mapping[str, Any]] = (), store: Path | None = None) -> None:
+        self._own = [dict(one) for one in environments]
+        self._store = store
+        added = files.read_json(store) if store is not None and store.exists() else []
+        self._kept = [*self._own, *added]
         self._lock = threading.Lock()
 
     def add(self, described: Mapping[str, Any]) -> None:
         """Register an environment, as `kaenv3 -a` does; a second one of the same id takes the first one's place."""
         with self._lock:
             self._kept = [one for one in self._kept if uid(one) != uid(described)] + [dict(described)]
+            self._save()
+
+    def delete(self, described: Mapping[str, Any]) -> None:
+        """Forget an environment, as `kaenv3 -d` does."""
+        with self._lock:
+            self._kept = [one for one in self._kept if uid(one) != uid(described)]
+            self._save()
+
+    def _save(self) -> None:
+        if self._store is not None:
+            files.write_json(self._store, [one for one in self._kept if one not in self._own])
 
     def seen(self, owner: str | None = None, asking: str | None = None, latest: bool = True) -> list[dict[str, Any]]:
         """Public environments, or those of `owner` that `asking` may see; with `latest` the newest of each name."""

@@ -19,6 +19,8 @@ from g5kdeploy.node import Remote
 FOLDER = "g5kdeploy/environments"
 """Below ~/public."""
 KINDS = ("tar", "dd", "fsa")
+COMPRESSIONS = ("gzip", "bzip2", "xz", "zstd", "none")
+OS_KINDS = ("linux", "xen", "other")
 _LARGEST = 1_000_000  # bytes of a description
 _LOOK_SECONDS = 60.0
 _NO_CURL = 127
@@ -70,7 +72,7 @@ def read(file: Path) -> OwnImage:
     return OwnImage(file, described, archives)
 
 
-_FORM = "it should be YAML as `kaenv3 -p` prints it: name, image: {file, kind, compression}, boot: {kernel, initrd}"
+_FORM = "it should be YAML as `kaenv3 -p` prints it: name, os, image: {file, kind, compression}, boot: {kernel, initrd}, filesystem"
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -89,13 +91,21 @@ def _parsed(text: str) -> dict[str, Any]:
 def _mistakes(described: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(described.get("name"), str):
         yield "it has no `name`"
+    if described.get("os") not in OS_KINDS:
+        yield f"`os` must be {', '.join(OS_KINDS)}"
     image, boot = described.get("image"), described.get("boot")
     if not isinstance(image, Mapping) or not isinstance(image.get("file"), str):
         yield "it has no `image.file`"
-    elif image.get("kind", "tar") not in KINDS:
-        yield f"`image.kind` must be {', '.join(KINDS)}, not {image['kind']}"
-    elif image.get("kind", "tar") == "tar" and not (isinstance(boot, Mapping) and isinstance(boot.get("kernel"), str)):
+        return
+    kind = image.get("kind")
+    if kind not in KINDS:
+        yield f"`image.kind` must be {', '.join(KINDS)}"
+    elif kind != "fsa" and image.get("compression") not in COMPRESSIONS:
+        yield f"`image.compression` must be {', '.join(COMPRESSIONS)}"
+    if kind == "tar" and not (isinstance(boot, Mapping) and isinstance(boot.get("kernel"), str)):
         yield "it has no `boot.kernel`, which a tar image needs"
+    if kind == "tar" and not isinstance(described.get("filesystem"), str):
+        yield "it has no `filesystem`, which a tar image needs"
 
 
 def _files(described: Mapping[str, Any]) -> list[str]:

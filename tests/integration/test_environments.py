@@ -27,6 +27,7 @@ DESCRIBED: dict[str, Any] = {
     "image": {"file": "image.tar.zst", "kind": "tar", "compression": "zstd"},
     "postinstalls": [{"archive": "local://post.tgz", "compression": "gzip", "script": "run.sh"}],
     "boot": {"kernel": "/vmlinuz", "initrd": "/initrd.img"},
+    "filesystem": "ext4",
 }
 
 
@@ -107,8 +108,11 @@ def test_an_upload_that_was_cut_is_sent_again(frontend: Frontend, reach: Reach, 
         ("\x00", "describes no environment"),
         ({"name": None}, "no `name`"),
         ({"image": {}}, r"no `image\.file`"),
-        ({"image": {"file": "none.tgz"}}, "the file `none.tgz` is not there"),
-        ({"image": {"file": "image.tar.zst", "kind": "iso"}}, "`image.kind` must be tar, dd, fsa, not iso"),
+        ({"os": None}, "`os` must be linux, xen, other"),
+        ({"image": {**DESCRIBED["image"], "file": "none.tgz"}}, "the file `none.tgz` is not there"),
+        ({"image": {"file": "image.tar.zst", "kind": "iso"}}, "`image.kind` must be tar, dd, fsa"),
+        ({"image": {"file": "image.tar.zst", "kind": "tar"}}, "`image.compression` must be gzip, bzip2"),
+        ({"filesystem": None}, "no `filesystem`"),
         ({"boot": None}, r"no `boot\.kernel`"),
     ],
 )

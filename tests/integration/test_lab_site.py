@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab.fetch import over_http
+from g5kdeploy.lab.kaenv import Environments, environment
+from g5kdeploy.lab.kaenv_command import Kaenv
 from g5kdeploy.lab.settings import Places, Settings
-from g5kdeploy.lab.site import home, names
+from g5kdeploy.lab.site import home, images, names
 from g5kdeploy.lab.site.namespace import missing
 from g5kdeploy.lab.site.site import Site
 from g5kdeploy.lab.site.systems import System
@@ -139,6 +143,28 @@ def test_the_frontends_commands_answer(run: Run, site: Site) -> None:
     assert wrong.returncode == 1 and "no such node" in wrong.stderr
     empty = run("flab", "kapower3 --on -m vm-2")
     assert empty.returncode == 1 and "nothing to boot" in empty.stderr
+
+
+def test_environments_are_registered_on_the_frontend(run: Run, site: Site) -> None:
+    known = Environments([environment("debian12-min", next(iter(images.SITES_IMAGES)))])
+    site.commands.others["kaenv"] = Kaenv(known, "jdoe", over_http, lambda url: images.unreachable(site, url))
+    described = {
+        "name": "own",
+        "os": "linux",
+        "image": {"file": f"http://{names.PUBLIC}/~jdoe/own.tgz", "kind": "tar", "compression": "gzip"},
+        "boot": {"kernel": "/vmlinuz"},
+        "filesystem": "ext4",
+    }
+    written = run("flab", "cat > own.yaml; kaenv3 -a own.yaml", input=yaml.safe_dump(described))
+    assert written.returncode == 1 and "Unable to grab the file" in written.stderr and "404" in written.stderr
+    done = run("flab", "mkdir -p public && touch public/own.tgz && kaenv3 -a own.yaml && kaenv3 -l && kaenv3 -p own")
+    listed, _, printed = done.stdout.partition("---\n")
+    assert [line.split()[0] for line in listed.splitlines()[2:]] == ["debian12-min", "own"], done.stderr
+    assert yaml.safe_load(printed)["image"] == described["image"]
+    assert known.find("own", "jdoe", "jdoe") is not None
+    done = run("flab", "kaenv3 -d own; kaenv3 -a none.yaml")
+    assert done.returncode == 1 and "Unable to grab the file none.yaml" in done.stderr
+    assert known.find("own", "jdoe", "jdoe") is None
 
 
 def test_a_console_that_is_followed_ends_with_its_reader(run: Run, site: Site) -> None:

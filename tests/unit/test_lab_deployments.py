@@ -9,7 +9,9 @@ import pytest
 
 from g5kdeploy.base.clock import Clock
 from g5kdeploy.lab.deployments import FORGOTTEN, Deployment, Deployments, NotDeployable, Report, scheme_of
+from g5kdeploy.lab.description import BadDescription, checked
 from g5kdeploy.lab.kaenv import Environments, environment
+from g5kdeploy.lab.site.deployer import refusal
 
 NODES = ["vm-1.lab.grid5000.fr", "vm-2.lab.grid5000.fr"]
 
@@ -46,7 +48,9 @@ def kept(tmp_path: Path, hands: Hands) -> Iterator[Deployments]:
 
 def deployments(folder: Path, hands: Hands, end_hook: bool = True) -> Deployments:
     pages = {
-        "http://public.lab/~jdoe/env.yaml": b"name: mine\nimage: {file: http://x/y.tar, kind: tar}\n",
+        "http://public.lab/~jdoe/env.yaml": b"name: mine\nos: linux\nfilesystem: ext4\nboot: {kernel: /vmlinuz}\n"
+        b"image: {file: http://x/y.tar, kind: tar, compression: gzip}\n",
+        "http://public.lab/~jdoe/wrong.yaml": b"name: mine\nos: linux\nimage: {file: http://x/y.tar, kind: iso}\n",
         "http://public.lab/~jdoe/nothing": b"<html>404</html>",
         "http://public.lab/~jdoe/k.pub": b"ssh-rsa AAAA\n",
     }
@@ -62,6 +66,7 @@ def deployments(folder: Path, hands: Hands, end_hook: bool = True) -> Deployment
         Environments([environment("debian12-min", "server:///x.tar.zst")]),
         rights=lambda user, nodes: user == "jdoe" and set(nodes) <= set(NODES),
         fetch=fetch,
+        refuses=refusal,
         end_hook=end_hook,
         clock=Clock(wall=lambda: Time.now),
     )
@@ -151,10 +156,13 @@ def test_lists(kept: Deployments, hands: Hands) -> None:
     [
         ({"user_uid": "asmith"}, 400, "sufficient rights"),
         ({"nodes": ["vm-9.lab.grid5000.fr"]}, 400, "sufficient rights"),
+        ({"block_device": "disk1"}, 400, "sufficient rights .* -- deployment on partition disk1DEPLOY"),
+        ({"block_device": "disk0", "partition_label": "TMP"}, 400, "deployment on partition disk0TMP"),
         ({"environment": "nope"}, 400, "environment nope::: does not exist"),
         ({"environment": "a b"}, 500, 'bad URI\\(is not URI\\?\\): "a b"'),
         ({"environment": "foo:bar"}, 500, "foo protocol not supported yet"),
         ({"environment": "http://public.lab/~jdoe/nothing"}, 500, "IndexError, string not matched"),
+        ({"environment": "http://public.lab/~jdoe/wrong.yaml"}, 400, "Invalid value 'iso', allowed values are: 'tar'"),
         ({"environment": "http://elsewhere/x"}, 500, "SocketError, no such host"),
         ({"environment": "x" * 256}, 500, "Data too long"),
         ({"key": "http://elsewhere/k"}, 400, "Invalid file"),
@@ -179,6 +187,38 @@ def test_keys_and_descriptions_reach_the_deployer(kept: Deployments) -> None:
     assert one.keys == "ssh-ed25519 AAAA me" and one.description["name"] == "mine"
     assert one.key is not None and kept.files[one.key.rsplit("/", 1)[1]] == "ssh-ed25519 AAAA me"
     assert launch(kept, key="http://public.lab/~jdoe/k.pub", nodes=NODES[1:]).keys == "ssh-rsa AAAA\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"name": None}, "The field is mandatory [field: name]"),
+        ({"os": "minix"}, "Invalid value 'minix', allowed values are: 'linux', 'xen' or 'other' [field: os]"),
+        ({"version": True}, "The field should have the type Integer [field: version]"),
+        ({"image": None}, "The field is mandatory [field: image]"),
+        ({"image": "a.tgz"}, "The field has to be a Hash [field: image]"),
+        ({"image": {"file": "x", "kind": "tar"}}, "The field is mandatory [field: image/compression]"),
+        ({"postinstalls": {}}, "The field should have the type Array [field: postinstalls]"),
+        ({"postinstalls": ["x"]}, "The field has to be a Hash [field: postinstalls/0/archive]"),
+        ({"boot": {}}, "The field 'kernel' is mandatory for OS linux with the 'tar' image kind"),
+        ({"filesystem": None}, "The field 'filesystem' is mandatory for OS linux with the 'tar' image kind"),
+    ],
+)
+def test_what_kadeploy_minds_in_a_description(change: dict[str, object], text: str) -> None:
+    described = {
+        "name": "own",
+        "os": "linux",
+        "image": {"file": "http://x/y.tgz", "kind": "tar", "compression": "gzip"},
+        "postinstalls": [{"archive": "http://x/p.tgz", "compression": "gzip"}],
+        "boot": {"kernel": "/vmlinuz"},
+        "filesystem": "ext4",
+    }
+    full = checked(described)
+    assert (full["version"], full["arch"], full["visibility"]) == (1, "x86_64", "private")
+    assert full["postinstalls"] == [{"archive": "http://x/p.tgz", "compression": "gzip", "script": "none"}]
+    with pytest.raises(BadDescription) as caught:
+        checked({**described, **change})
+    assert str(caught.value) == f"Error[environment description] {text}"
 
 
 def test_what_is_a_url() -> None:

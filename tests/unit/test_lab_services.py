@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.api.call import BadParameters, page, parameters, parse_json, to_i
 from g5kdeploy.lab.api.negotiation import BadAccept, bare, media_type
 from g5kdeploy.lab.fetch import from_homes, public_file
 from g5kdeploy.lab.kaenv import Environments, environment
+from g5kdeploy.lab.kaenv_command import Kaenv
 from g5kdeploy.lab.kavlan import Kavlan, NotAllowed, usual_vlans
 
 ITEM = "application/vnd.grid5000.item+json"
@@ -52,6 +54,91 @@ def test_lists_show_what_one_may_see(environments: Environments) -> None:
     assert environments.seen("jdoe", "asmith") == []
     environments.add(environment("mine", "server:///new", user="jdoe", visibility="shared"))
     assert [one["image"]["file"] for one in environments.seen("jdoe", "asmith")] == ["server:///new"]
+
+
+DESCRIBED = """\
+name: tuned
+version: 3
+description: Debian with everything that one could ever want to measure on all of the nodes of a site
+os: linux
+image: {file: http://public/tuned.tar.zst, kind: tar, compression: zstd}
+boot: {kernel: /vmlinuz, initrd: /initrd.img}
+filesystem: ext4
+partition_type: 131
+"""
+
+
+class Kaenv3:
+    """`kaenv3` of a user; nothing that is called gone.* can be fetched."""
+
+    def __init__(self, environments: Environments, user: str = "jdoe") -> None:
+        self._kaenv = Kaenv(
+            environments, user, lambda url: DESCRIBED.encode(), lambda url: "404" if "gone" in url else ""
+        )
+
+    def __call__(self, operation: str, word: str, **more: object) -> str:
+        (answer,) = self._kaenv({"operation": operation, "word": word, **more})
+        return answer.get("text", f"error: {answer.get('error')}")
+
+
+def test_kaenv3_adds_lists_prints_and_deletes(environments: Environments) -> None:
+    kaenv3 = Kaenv3(environments)
+    assert kaenv3("add", DESCRIBED) == ""
+    lines = kaenv3("list", "%").splitlines()
+    assert lines[0].split() == ["Name", "Version", "User", "Description"]
+    rows = [line.split()[:3] for line in lines[2:]]
+    assert rows[:2] == [["debian12", "2", "deploy"], ["debian12", "3", "deploy"]]
+    assert rows[2:] == [["mine", "2026110100", "jdoe"], ["tuned", "3", "jdoe"]]
+    assert lines[-1].endswith("...") and max(map(len, lines)) <= 80
+    assert len(kaenv3("list", "debian%", all_versions=True).splitlines()) == 2 + 3
+    assert kaenv3("list", "none%") == "No environment has been found\n"
+    printed = yaml.safe_load(kaenv3("print", "tuned"))
+    assert printed["image"] == {"file": "http://public/tuned.tar.zst", "kind": "tar", "compression": "zstd"}
+    assert (printed["visibility"], printed["version"]) == ("private", 3) and "user" not in printed
+    assert yaml.safe_load(kaenv3("print", "debian12", env_version="1"))["image"]["file"] == "server:///a"
+    found = environments.find("tuned", "jdoe", "jdoe")
+    assert found is not None and found["user"] == "jdoe"
+    assert "does not exist" in Kaenv3(environments, "asmith")("print", "tuned")
+    assert kaenv3("delete", "tuned") == ""
+    assert kaenv3("print", "tuned") == "error: The environment 'tuned' does not exist"
+
+
+def test_a_shared_environment_is_somebody_elses_by_his_name(environments: Environments) -> None:
+    assert Kaenv3(environments)("add", DESCRIBED.replace("os:", "visibility: shared\nos:")) == ""
+    other = Kaenv3(environments, "asmith")
+    assert yaml.safe_load(other("print", "tuned", env_user="jdoe"))["name"] == "tuned"
+    assert "Only administrators" in other("delete", "tuned", env_user="jdoe")
+    assert environments.find("tuned", "jdoe", "asmith") is not None
+    assert environments.find("tuned", None, "asmith") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("- a list", "should be a Hash"),
+        ("name: [", "Invalid environment specification"),
+        (DESCRIBED.replace("linux", "minix"), "Invalid value 'minix'"),
+        (DESCRIBED.replace("os:", "visibility: public\nos:"), 'Only administrators can use the "public" tag'),
+        (DESCRIBED.replace("tuned.tar", "gone.tar"), "Unable to grab the file http://public/gone.tar.zst (404)"),
+    ],
+)
+def test_what_kaenv3_does_not_take(environments: Environments, text: str, words: str) -> None:
+    said = Kaenv3(environments)("add", text)
+    assert said.startswith("error: ") and words in said
+    assert environments.find("tuned", None, "jdoe") is None
+
+
+def test_added_environments_outlive_the_lab(tmp_path: Path) -> None:
+    site = [environment("debian12", "server:///a")]
+    store = tmp_path / "environments.json"
+    kaenv3 = Kaenv3(Environments(site, store))
+    assert kaenv3("add", "http://public/tuned.yaml") == ""
+    assert "already been recorded" in kaenv3("add", DESCRIBED)
+    again = Environments(site, store)
+    assert [one["name"] for one in again.seen("jdoe", "jdoe")] == ["tuned"]
+    assert len(again.seen()) == 1
+    assert Kaenv3(again)("delete", "tuned") == ""
+    assert Environments(site, store).seen("jdoe", "jdoe") == []
 
 
 def kavlan(store: Path | None = None, moved: list[tuple[str, str]] | None = None) -> Kavlan:

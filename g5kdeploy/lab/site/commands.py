@@ -1,4 +1,4 @@
-"""What the frontend offers in the shell: kaconsole3 and kapower3. Small scripts that ask the lab over a unix socket."""
+"""Answers what the frontend's commands (kaconsole3, kapower3, kaenv3) ask over a unix socket."""
 
 from __future__ import annotations
 
@@ -8,94 +8,37 @@ import logging
 import socket
 import socketserver
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from g5kdeploy.base import files
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab.site import names
+from g5kdeploy.lab.site import names, scripts
 from g5kdeploy.lab.site.nodes import Node
 
 log = logging.getLogger(__name__)
 
-# One script under several names; it needs nothing but a Python on the frontend.
-_SCRIPT = '''\
-#!/usr/bin/env python3
-"""{name}: {purpose}"""
-import argparse, json, os, select, socket, sys
-
-def ask(**request):
-    with socket.socket(socket.AF_UNIX) as channel:
-        channel.connect(os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "commands.sock"))
-        channel.sendall(json.dumps(request).encode() + b"\\n")
-        wait, rest = select.poll(), b""
-        wait.register(channel, select.POLLIN)
-        wait.register(1, 0)  # whoever reads us may leave while nothing comes
-        while True:
-            ready = [which for which, _ in wait.poll()]
-            data = channel.recv(1 << 20) if 1 not in ready else b""
-            *lines, rest = (rest + data).split(b"\\n")
-            yield from map(json.loads, lines)
-            if not data:
-                return
-
-parser = argparse.ArgumentParser(prog="{name}", description="{purpose}")
-parser.add_argument("-m", "--machine", action="append", required=True, help="a node; may be given several times")
-{options}
-options = parser.parse_args()
-status = 0
-for machine in options.machine:
-    try:
-        for answer in ask(node=machine, {request}):
-            if "error" in answer:
-                print("{name}: " + answer["error"], file=sys.stderr)
-                status = 1
-            elif "text" in answer:
-                sys.stdout.write(answer["text"])
-                sys.stdout.flush()
-            else:
-                print(machine + ": " + answer["state"])
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except OSError as error:
-        print("{name}: the site's management does not answer: " + str(error), file=sys.stderr)
-        status = 1
-sys.exit(status)
-'''
-_CONSOLE = {
-    "name": "kaconsole3",
-    "purpose": "show a node's console",
-    "options": 'parser.add_argument("-f", "--follow", action="store_true", help="go on until interrupted; usual on a terminal")\n'
-    'parser.add_argument("--from", dest="begin", type=int, default=0, metavar="BYTE", help="begin at this byte of it")',
-    "request": 'do="console", follow=options.follow or os.isatty(0) and os.isatty(1), begin=options.begin',
-}
-_POWER = {
-    "name": "kapower3",
-    "purpose": "switch a node on or off",
-    "options": "which = parser.add_mutually_exclusive_group(required=True)\n"
-    'for word in ("on", "off", "reset", "status"):\n'
-    '    which.add_argument("--" + word, dest="do", action="store_const", const=word)',
-    "request": "do=options.do",
-}
 POLL_SECONDS = 0.3
 
 
 class Commands:
-    """Answers the frontend's commands; one JSON line a request, JSON lines back."""
+    """Answers the frontend's commands; one JSON line a request, JSON lines back.
+
+    `others` answer requests that are about no node, by their `do`.
+    """
 
     def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self.others: dict[str, Callable[[Mapping[str, Any]], Iterable[dict[str, str]]]] = {}
         self._nodes = nodes
         self._server: socketserver.ThreadingUnixStreamServer | None = None
         self._ended = threading.Event()
 
     def start(self, folder: Path) -> None:
         """Listen on `folder`/commands.sock, and write the scripts into `folder`/bin."""
-        for script in (_CONSOLE, _POWER):
-            content = _SCRIPT
-            for word, value in script.items():
-                content = content.replace("{" + word + "}", value)
-            files.write(folder / "bin" / script["name"], content, 0o755)
+        for name, content in scripts.all_of_them().items():
+            files.write(folder / "bin" / name, content, 0o755)
         path = folder / "commands.sock"
         path.unlink(missing_ok=True)
         answer = self._answer
@@ -123,8 +66,12 @@ class Commands:
 
         try:
             request = json.loads(handler.rfile.readline())
-            node = self._nodes[names.node(names.number(str(request["node"])))]
             do = request["do"]
+            if do in self.others:
+                for answer in self.others[do](request):
+                    say(**answer)
+                return
+            node = self._nodes[names.node(names.number(str(request["node"])))]
         except (ValueError, KeyError, TypeError):
             say(error="there is no such node")
             return

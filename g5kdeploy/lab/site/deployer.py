@@ -10,7 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from g5kdeploy.base.cpio import Entry
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab.deployments import Deployment, Report
+from g5kdeploy.lab.deployments import NO_RIGHTS, Deployment, Report
+from g5kdeploy.lab.description import BadDescription, checked
 from g5kdeploy.lab.site import disk, standard
 from g5kdeploy.lab.site.images import Images
 from g5kdeploy.lab.site.nodes import Node
@@ -24,6 +25,16 @@ PAUSES = {MINI_OS: 100.0, BROADCAST: 30.0, BOOT: 0.0}
 """Seconds that the real thing takes for what the lab does at once: reboots into a deployment system, a broadcast."""
 BROADCAST_SECONDS = 600.0
 BOOT_SECONDS = 600.0
+
+
+def refusal(wanted: Deployment) -> str:
+    """Why kadeploy does not take a deployment, "" when it does: a description that is none, or a partition that nodes lack."""
+    try:
+        checked(wanted.description)
+    except BadDescription as bad:
+        return f"Invalid environment specification -- {bad}"
+    part = f"{wanted.block_device or disk.NAME}{wanted.partition_label or 'DEPLOY'}"
+    return "" if part == f"{disk.NAME}DEPLOY" else f"{NO_RIGHTS} -- deployment on partition {part}"
 
 
 class Deployer:

@@ -13,6 +13,7 @@ from g5kdeploy.base.problem import Problem
 
 MIB = 2**20
 SIZE = 10 * 10**9 // MIB * MIB  # bytes, as the reference data says
+NAME = "disk0"
 SWAP, PROD, DEPLOY, TMP = "KDPL_SWAP_disk0", "KDPL_PROD_disk0", "KDPL_DEPLOY_disk0", "KDPL_TMP_disk0"
 _TABLE = f"""\
 label: gpt

@@ -9,18 +9,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from g5kdeploy.base import process
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab import environments
 from g5kdeploy.lab.deployments import Deployment
 from g5kdeploy.lab.site import disk
 from g5kdeploy.lab.site.site import Site
 from g5kdeploy.lab.site.systems import System
 
-REGISTERED = "server:///grid5000/images/"
+SITES_IMAGES = {
+    f"server:///grid5000/images/{name}.squashfs": name for name in environments.NAMES if name != environments.STANDARD
+}
+"""Images that the site has, and the environments whose they are."""
 DEPLOY_SIZE = 2560 * disk.MIB
 IMAGE = "root.img"
+LOOK_SECONDS = 30.0
 FILESYSTEMS = ("ext4", "ext3", "ext2")
 _UNPACK = {"gzip": "gzip", "bzip2": "bzip2", "xz": "xz", "zstd": "zstd"}
+
+
+def unreachable(site: Site, url: str) -> str:
+    """Why the site cannot read a file that a description names, "" when it can."""
+    if url in SITES_IMAGES:
+        return ""
+    if not url.startswith(("http://", "https://")):
+        return "no such file"
+    words = ["curl", "--fail", "--silent", "--show-error", "--location", "--head", "--output", "/dev/null", "--", url]
+    done = process.run([*site.namespace.enter(mounts=True), *words], Deadline.after(LOOK_SECONDS, url), check=False)
+    return done.stderr.strip() if done.returncode else ""
 
 
 class BadImage(Problem):
@@ -42,8 +59,8 @@ class Images:
         if not isinstance(image, Mapping) or not image.get("file"):
             raise BadImage("the environment's description names no image")
         file = str(image["file"])
-        if file.startswith(REGISTERED):
-            return self._site.environment(str(described["name"]), deadline)
+        if file in SITES_IMAGES:
+            return self._site.environment(SITES_IMAGES[file], deadline)
         if not file.startswith(("http://", "https://")):
             raise BadImage(f"the image {file} cannot be reached", cause="only server:// and http(s):// can")
         with self._lock:

@@ -227,7 +227,7 @@ class Node:
             append=append,
             memory=self._hardware.memory,
             cpus=self._hardware.cpus,
-            disks=(Disk(self.disk_file, serial="disk0"),),
+            disks=(Disk(self.disk_file, serial=disk.NAME),),
             nics=(Tap(network.tap(self.index), names.node_mac(self.index)),),
             prefix=self._namespace.enter(),
             extra=("-action", "reboot=shutdown") if guarded else (),

@@ -47,7 +47,7 @@ class Site:
         self._pool = ThreadPoolExecutor(max_workers=max(4, 2 * settings.nodes), thread_name_prefix="node")
         self._hosts = ""
         self._management = ""
-        self._commands = commands.Commands(self.nodes)
+        self.commands = commands.Commands(self.nodes)
 
     # ---- start and stop --------------------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ class Site:
         host_keys = {name: ssh.make_key(self.folder / f"{name}_host_key", name) for name in ("access", "frontend")}
         user_home = self._prepare_home()
         self._write_accounts()
-        self._commands.start(self.folder / "bin")
+        self.commands.start(self.folder / "bin")
         self.namespace.start(self._stage(user_home), deadline)
         self.network.start(deadline)
         self.namespace.run(["chown", "-R", f"{standard.UID}:{standard.UID}", str(user_home)], deadline)
@@ -195,7 +195,7 @@ class Site:
         self.network.stop()
         for server in self._servers:
             process.stop(server)
-        self._commands.stop()
+        self.commands.stop()
 
     # ---- what scheduler and API ask for ------------------------------------------------------------------------------
 

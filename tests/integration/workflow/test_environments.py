@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from g5kdeploy.lab.kaenv import environment
 from tests.integration.workflow.place import Place
 from tests.integration.workflow.test_bad_luck import nothing_left, told
 
@@ -26,7 +27,8 @@ def own(place: Place) -> Path:
     folder = place.experiment.parent / "env"
     folder.mkdir()
     (folder / "image.tgz").write_bytes(b"an archive")
-    described = {"name": "own", "image": {"file": "image.tgz"}, "boot": {"kernel": "/vmlinuz"}}
+    image = {"file": "image.tgz", "kind": "tar", "compression": "gzip"}
+    described = {"name": "own", "os": "linux", "image": image, "boot": {"kernel": "/vmlinuz"}, "filesystem": "ext4"}
     (folder / "own.yaml").write_text(yaml.safe_dump(described))
     curl = place.folder / "frontend" / "bin" / "curl"
     curl.write_text(CURL)
@@ -54,6 +56,17 @@ def test_a_file_is_uploaded_and_deployed_by_its_url(place: Place, own: Path) -> 
     (own / "image.tgz").write_bytes(b"another archive")
     told(place.call(*place.command("deploy")), 2, "was not pushed as it is now", "g5kdeploy push")
     told(place.call(*place.command("push")), 0)
+    told(place.call(*place.command("release")), 0)
+    nothing_left(place)
+
+
+def test_an_environment_of_somebody_is_deployed_by_his_name(place: Place) -> None:
+    place.lab.environments.add(environment("tuned", "http://public/tuned.tar.zst", user="asmith", visibility="shared"))
+    place.write(environment="tuned@asmith")
+    told(place.run("--until", "deploy", "--keep"), 0)
+    (deployment,) = place.lab.deployer.started
+    assert deployment.environment == "tuned@asmith"
+    assert deployment.description["image"]["file"] == "http://public/tuned.tar.zst"
     told(place.call(*place.command("release")), 0)
     nothing_left(place)
 
