@@ -82,7 +82,7 @@ def user_settings() -> dict[str, tuple[Any, str]]:
         else:
             found[name] = (value, f"{file}:{source.line((name,))}")
     if source.mistakes:
-        raise Mistakes(file, source.mistakes)
+        raise Mistakes(file, source.mistakes, "docs/cli.md")
     return found
 
 

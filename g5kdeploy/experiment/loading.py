@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from g5kdeploy.experiment.model import Experiment, at, is_file
+from g5kdeploy.base import nodeset
+from g5kdeploy.experiment.model import NAME, SITE, WORD, Experiment, Role, at, is_file
 from g5kdeploy.experiment.source import Mistake, Mistakes, Place, Source, read
 
 FILE_NAME = "experiment.yaml"
@@ -92,7 +93,6 @@ _MUST_BE = {
     "model_type": "must be a mapping",
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
-    "string_pattern_mismatch": "has characters that are not allowed here",
 }
 
 
@@ -113,14 +113,32 @@ def _sentence(error: Any, place: Place, values: Any) -> tuple[str, str]:
     if kind == "value_error":
         return f"{name} {context['error']}" if str(context["error"])[0] != "`" else f"{name}: {context['error']}", ""
     if kind == "literal_error":
-        return f"{name} must be {context['expected']}, not `{error['input']}`", ""
+        return f"{name} must be {context['expected']}, not `{error['input']}`".replace("'", "`"), ""
     if kind in ("greater_than_equal", "less_than_equal", "greater_than", "less_than"):
         words = {"ge": "at least", "le": "at most", "gt": "more than", "lt": "less than"}
         bound, value = next(iter(context.items()))
-        return f"{name} must be {words[bound]} {value}, not {error['input']}", ""
+        return f"{name} must be {words[bound]} {value:g}, not {error['input']}", ""
     if kind == "string_too_long":
         return f"{name} must have at most {context['max_length']} characters", ""
-    return f"{name} {_MUST_BE.get(kind, error['msg'])}", ""
+    if kind == "string_pattern_mismatch":
+        return f"{name} has characters that are not allowed here", _LETTERS.get(context["pattern"], "")
+    return f"{name} {_MUST_BE.get(kind, error['msg'])}", _as_it_should_be(kind, place, error["input"])
+
+
+_LETTERS = {
+    NAME: "letters, digits, `.`, `_`, `-`; the first is a letter or a digit",
+    WORD: "letters, digits, spaces, `.`, `_`, `-`; the first is a letter or a digit",
+    SITE: "small letters, digits, `-`; the first is a letter",
+}
+
+
+def _as_it_should_be(kind: str, place: Place, value: Any) -> str:
+    """A single value as the list or the role that was meant; "" where that is not plain."""
+    if kind == "tuple_type" and isinstance(value, str):
+        return f"`[{value}]`"
+    if kind == "model_type" and place[:-1] == ("roles",) and type(value) is int:
+        return f"say how many: `{place[-1]}: {{nodes: {value}}}`"
+    return ""
 
 
 _MISSING = {
@@ -132,16 +150,16 @@ _MISSING = {
 
 def known_keys(place: Place) -> list[str]:
     """The keys that the mapping at a place may have; none where the user names them."""
-    model: type[BaseModel] = Experiment
-    for depth, word in enumerate(place):
-        if depth == 0 and word == "roles":
-            continue
-        annotation = model.model_fields["roles" if depth and place[0] == "roles" else str(word)].annotation
-        found = _models(annotation)
+    if place == ("roles",):
+        return []
+    model: type[BaseModel]
+    model, rest = (Role, place[2:]) if place[:1] == ("roles",) else (Experiment, place)
+    for word in rest:
+        found = _models(model.model_fields[str(word)].annotation)
         if not found:
             return []
         model = found[0]
-    return [] if place == ("roles",) else list(model.model_fields)
+    return list(model.model_fields)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -156,10 +174,17 @@ def _cross_checks(source: Source, file: Path) -> None:
     values = source.values
     roles = values.get("roles")
     benchmark, check = values.get("benchmark"), values.get("check")
+    _check_sets(source, ("exclude_nodes",), values.get("exclude_nodes"))
     if isinstance(roles, dict):
         for name, role in roles.items():
-            if isinstance(role, dict) and _less(role.get("nodes"), role.get("min")):
+            if not isinstance(role, dict):
+                continue
+            if _less(role.get("nodes"), role.get("min")):
                 source.wrong(("roles", name, "min"), f"role `{name}` has fewer nodes than its `min`")
+            place = ("roles", name, "names")
+            named = _check_sets(source, place, role.get("names"))
+            if named and _less(len(named), role.get("nodes")):
+                source.wrong(place, f"role `{name}` has {role['nodes']} nodes, and names {len(named)}")
         wanted = benchmark.get("role") if isinstance(benchmark, dict) else None
         if isinstance(wanted, str) and wanted not in roles:
             near = difflib.get_close_matches(wanted, [str(name) for name in roles], 1)
@@ -183,6 +208,18 @@ def _cross_checks(source: Source, file: Path) -> None:
             source.wrong(
                 ("check", "script"), f"the test script `{script}` does not exist", f"no file {folder / script}"
             )
+
+
+def _check_sets(source: Source, place: Place, words: Any) -> set[str]:
+    """The names in a list of folded sets of nodes; none at all when one of the words is no set."""
+    names: set[str] = set()
+    for index, word in enumerate(words if isinstance(words, list) else ()):
+        try:
+            names.update(nodeset.expand(word) if isinstance(word, str) else ())
+        except nodeset.BadSet as bad:
+            source.wrong((*place, index), bad.what, bad.hint)
+            return set()
+    return names
 
 
 def _less(nodes: Any, least: Any) -> bool:

@@ -18,8 +18,10 @@ Seconds = Annotated[
 ]
 Words = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
 SITE = r"^[a-z][a-z0-9-]*$"
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
+WORD = r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+Word = Annotated[str, Field(pattern=WORD)]
+Name = Annotated[str, Field(pattern=NAME, max_length=60)]
 Folder = Annotated[Path, Field(strict=False)]
 Text = Annotated[str, Field(min_length=1)]
 

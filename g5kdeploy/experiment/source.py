@@ -33,12 +33,13 @@ class Mistake:
 class Mistakes(InvalidUse):
     """A file that is wrong in one or several places; all of them are told at once."""
 
-    def __init__(self, file: Path, mistakes: list[Mistake]) -> None:
+    def __init__(self, file: Path, mistakes: list[Mistake], page: str = "docs/experiment-file.md") -> None:
         self.file = file
         self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line))
         count = "one mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        where = f" in {file}" if any(mistake.line for mistake in mistakes) else ""  # else in flags and variables alone
         lines = "".join(f"\n{mistake}" for mistake in self.mistakes)
-        super().__init__(f"{count} in {file}{lines}", hint="docs/experiment-file.md explains every key")
+        super().__init__(f"{count}{where}{lines}", hint=f"{page} explains every key")
 
 
 @dataclass
@@ -101,6 +102,7 @@ def read(file: Path) -> Source:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(part for part in (error.context, error.problem) if part)
+        said = "a tab, where only spaces indent" if r"'\t'" in said else said
         _give_up(source, mark.line + 1 if mark else 1, f"not valid YAML: {said}")
     except yaml.YAMLError as error:
         _give_up(source, _line_of_bad_character(text), f"not valid YAML: {str(error).splitlines()[0]}")
@@ -170,6 +172,9 @@ class _Walk:
                 self._wrong(line, "a key must be a word")
                 continue
             name = str(key.value)
+            if name == "<<":
+                self._wrong(line, "`<<` merges nothing here", "YAML 1.2 has no merge keys: write the keys out")
+                continue
             if name in found:
                 before = self.source.lines[(*place, name)]
                 self._wrong(line, f"duplicate key `{name}`", f"first in line {before}")

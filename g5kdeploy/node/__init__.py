@@ -1,6 +1,7 @@
 """Reaching machines: SSH through fabric, fan-out, host keys, the state of one node."""
 
-from g5kdeploy.node.fan import Merged, expand, fan_out, fold, merge
+from g5kdeploy.base.nodeset import fold
+from g5kdeploy.node.fan import Merged, expand, fan_out, merge
 from g5kdeploy.node.kernel import Ability, KernelAnswer, probe_kernel
 from g5kdeploy.node.problems import ConnectionLost, HostKeyChanged, LoginRefused, RemoteFailed, Result, Unreachable
 from g5kdeploy.node.reach import Reach

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from g5kdeploy.base import nodeset
+from g5kdeploy.base.nodeset import fold
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.node.problems import Result
 
@@ -72,23 +74,14 @@ def _next(answers: queue.SimpleQueue[Any]) -> Any:
             return answers.get(timeout=WAKE_SECONDS)
 
 
-def fold(names: Iterable[str]) -> str:
-    """Many names as one short word: vm-[1-3].lab.grid5000.fr."""
-    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet
-
-    return str(NodeSet.fromlist(list(names), resolver=RESOLVER_NOGROUP))
-
-
 def expand(pattern: str) -> list[str]:
     """The names that a folded word stands for; raises `InvalidUse` when it is none."""
-    from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
-
     from g5kdeploy.events.failure import InvalidUse
 
     try:
-        return list(NodeSet(pattern, resolver=RESOLVER_NOGROUP))
-    except NodeSetException as error:
-        raise InvalidUse(f"`{pattern}` is no set of nodes", cause=str(error), hint="for example vm-[1-8]") from error
+        return nodeset.expand(pattern)
+    except nodeset.BadSet as bad:
+        raise InvalidUse(bad.what, cause=bad.cause, hint=bad.hint) from bad
 
 
 @dataclass(frozen=True)

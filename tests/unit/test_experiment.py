@@ -95,7 +95,7 @@ exporter: 5
 kernel: {params: [1, ""]}
 """
     assert mistakes(folder, text) == [
-        "1: `apiVersion` must be 'g5kdeploy/v1', not `g5kdeploy/v2`",
+        "1: `apiVersion` must be `g5kdeploy/v1`, not `g5kdeploy/v2`",
         "2: `name` has characters that are not allowed here",
         "3: unknown key `testbde`",
         "5: `roles.exporter.nodes` must be at least 1, not 0",
@@ -111,7 +111,7 @@ kernel: {params: [1, ""]}
         "14: `benchmark.command` is missing",
         "15: there is no role `exportre`",
         "16: `benchmark.timeout`: `never` is no duration: say seconds, H:MM:SS, or like 1h30m",
-        "17: `benchmark.scrape_interval` must be more than 0.0, not 0",
+        "17: `benchmark.scrape_interval` must be more than 0, not 0",
         "18: `exporter` must be a mapping",
         "19: `kernel.params.0` must be text",
         "19: `kernel.params.1` must not be empty",
@@ -125,6 +125,27 @@ def test_what_was_meant_is_guessed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("role", "said"),
+    [
+        ("{nodes: 1, needs: {coers: 2}}", "unknown key `roles.server.needs.coers` (did you mean `cores`?)"),
+        ("{nodes: 1, <<: {min: 1}}", "`<<` merges nothing here (YAML 1.2 has no merge keys: write the keys out)"),
+        ("3", "`roles.server` must be a mapping (say how many: `server: {nodes: 3}`)"),
+        ("{nodes: 1, names: vm-1}", "`roles.server.names` must be a list (`[vm-1]`)"),
+        ("{nodes: 1, names: ['vm-[1']}", "`vm-[1` is no set of nodes (for example vm-[1-8])"),
+        ("{nodes: 3, names: ['vm-[1-2]', vm-2]}", "role `server` has 3 nodes, and names 2"),
+        ("{nodes: 1, site: Rennes}", "has characters that are not allowed here (small letters, digits, `-`; the first"),
+    ],
+)
+def test_a_mistake_in_a_role_comes_with_what_was_meant(folder: Path, role: str, said: str) -> None:
+    with pytest.raises(Mistakes) as caught:
+        load(write(folder, f"apiVersion: g5kdeploy/v1\nname: x\nroles:\n  server: {role}\n"))
+    assert [str(mistake).partition("experiment.yaml:")[2].startswith("4: ") for mistake in caught.value.mistakes] == [
+        True
+    ]
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "1: the file is empty"),
@@ -135,6 +156,7 @@ def test_what_was_meant_is_guessed(folder: Path) -> None:
         ("a: 1\nb: \x01\n", "2: not valid YAML: unacceptable character"),
         ("a: [1,\nb: 2}\n", "2: not valid YAML: while parsing a flow sequence"),
         ("a: 1\n---\nb: 2\n", "2: not valid YAML: expected a single document"),
+        ("a:\n\tb: 1\n", "2: not valid YAML: a tab, where only spaces indent"),
         ("a: *nowhere\n", "1: not valid YAML: found undefined alias"),
         ("a: &a\n  b: *a\n", "more values than an experiment file can have"),
         ("[" * 300_000, "1: not valid YAML: nested too deeply"),
@@ -195,6 +217,7 @@ def test_a_mistake_in_a_flag_names_the_flag(folder: Path) -> None:
     with pytest.raises(Mistakes) as caught:
         load(path, {"walltime": Given("soon", "--walltime")})
     assert [mistake.where for mistake in caught.value.mistakes] == ["--walltime"]
+    assert str(caught.value).splitlines()[0] == "one mistake"  # and none in the file
 
 
 def test_fewer_nodes_than_the_least(folder: Path) -> None:
