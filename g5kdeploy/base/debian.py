@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from g5kdeploy.base import files, folders
+from g5kdeploy.base import files, folders, roles_file
 from g5kdeploy.base.apt import Apt
 from g5kdeploy.base.data import data
 from g5kdeploy.base.deadline import Deadline
@@ -70,8 +71,11 @@ def nix(words: Sequence[str | Path], deadline: Deadline, *, hint: str = "", chec
     return run(words, deadline, env={"NIX_CONFIG": NIX_CONFIG}, hint=hint, check=check)
 
 
-def plan(roles: Path, deadline: Deadline) -> dict[str, Any]:
-    """What the systems of a roles file need, without building: per role its packages, kernel, programs, count."""
+def plan(roles: Path, deadline: Deadline, names: Sequence[str] = ()) -> dict[str, Any]:
+    """What the systems of a roles file need, without building: per role its packages, kernel, programs, count.
+
+    Raises `BadRoles` when it cannot be evaluated, says what means nothing, or lacks one of the roles named.
+    """
     expression = str(data("nix") / "debian" / "plan.nix")
     words = ["nix-instantiate", "--eval", "--strict", "--json", expression, "--argstr", "roles", str(roles.absolute())]
     try:
@@ -79,8 +83,24 @@ def plan(roles: Path, deadline: Deadline) -> dict[str, Any]:
     except CommandFailed as error:
         if error.done.returncode == 127:
             raise
-        raise BadRoles(f"{roles} cannot be evaluated", cause=error.cause) from error
+        raise BadRoles(f"{roles} cannot be evaluated", cause=complaint(error)) from error
+    known = answer["roles"]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise BadRoles(f"{roles} has no role {', '.join(unknown)}", cause=f"it has: {', '.join(known) or 'none'}")
+    if wrong := roles_file.mistakes(known, data("bpf")):
+        raise BadRoles(
+            f"{roles} says what means nothing", cause="\n".join(wrong), hint="docs/closures.md has every key"
+        )
+    for role in known.values():  # checked, and no part of what is asked of apt
+        del role["keys"], role["services"]
     return answer
+
+
+def complaint(error: CommandFailed) -> str:
+    """Nix's own words of what it could not evaluate, without its advice about traces and the word that we say ourselves."""
+    lines = [line for line in error.cause.splitlines() if line.strip() and "--show-trace" not in line]
+    return textwrap.dedent("\n".join(lines)).removeprefix("error: ")
 
 
 def digest(paths: Iterable[Path]) -> str:
@@ -115,13 +135,8 @@ def systems(
     roles: Path, deadline: Deadline, names: Sequence[str] | None = None, attribute: str = "toplevels"
 ) -> tuple[dict[str, System], Path]:
     """Build the systems of a roles file (all of them, or those named); also the lock that they were built from."""
-    known = plan(roles, deadline)
+    known = plan(roles, deadline, names or ())
     wanted = list(names) if names is not None else list(known["roles"])
-    unknown = [name for name in wanted if name not in known["roles"]]
-    if unknown:
-        raise BadRoles(
-            f"{roles} has no role {', '.join(unknown)}", cause=f"it has: {', '.join(known['roles']) or 'none'}"
-        )
     apt = Apt(folders.cache() / "debian")
     lock = apt.lock(known, deadline)
     ours: dict[str, str | Path] = {"bpf": programs(), "exporter": Path(__file__).resolve().parents[1] / "exporter"}

@@ -32,7 +32,7 @@ def additions(composition: Path, deadline: Deadline) -> dict[str, list[str]]:
             raise
         raise InvalidUse(
             f"{file} cannot be looked through without nixpkgs",
-            cause=error.cause,
+            cause=debian.complaint(error),
             hint="`additions: ignore` builds from roles.nix alone",
         ) from error
     return {role: options for role, options in found.items() if options}

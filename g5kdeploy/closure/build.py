@@ -39,9 +39,7 @@ def build(
     it (`ignore_additions`) and the manifest's `built` says so. Raises `InvalidUse` for that, for a composition without
     `roles.nix` or without a role that is asked for; `BuildFailed`.
     """
-    description = composition / "roles.nix"
-    if not description.is_file():
-        raise InvalidUse(f"{composition} is no composition", cause="it has no roles.nix", hint="g5kdeploy init FOLDER")
+    description = _description(composition)
     added = additions(composition, deadline)
     if not ignore_additions:
         refuse(added, roles)
@@ -62,6 +60,22 @@ def build(
         step.text = f"{len(manifest.paths)} paths: {', '.join(sizes)}"
     manifest.save(kept)
     return manifest
+
+
+def programs(composition: Path, roles: Sequence[str], deadline: Deadline) -> set[str]:
+    """The BPF programs that a composition's roles serve, without building. Raises `InvalidUse` as `build` does."""
+    try:
+        known = debian.plan(_description(composition), deadline, roles)["roles"]
+    except debian.BadRoles as error:
+        raise InvalidUse(error.what, cause=error.cause, hint=error.hint) from error
+    return {program for role in roles for program in known[role]["programs"]}
+
+
+def _description(composition: Path) -> Path:
+    file = composition / "roles.nix"
+    if not file.is_file():
+        raise InvalidUse(f"{composition} is no composition", cause="it has no roles.nix", hint="g5kdeploy init FOLDER")
+    return file
 
 
 def _systems(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from g5kdeploy.boot import Source
 from g5kdeploy.closure import Bundle
 from g5kdeploy.closure.image import Image, Part, push_image
 from g5kdeploy.events.failure import Failure, InvalidUse
+from g5kdeploy.experiment import Experiment
 from g5kdeploy.testbed import environments
 from g5kdeploy.workflow import handing
 from g5kdeploy.workflow.session import Session
@@ -33,6 +34,7 @@ def build(session: Session) -> dict[str, Any]:
             f"g5kdeploy run {experiment.file} --manifest ~/{handing.place(experiment.name)}",
         )
     deadline = session.deadline(BUILD_SECONDS, "the build")
+    _check_programs(experiment, closure.programs(experiment.composition, sorted(experiment.roles), deadline))
     manifest = closure.build(
         experiment.composition,
         sorted(experiment.roles),
@@ -43,7 +45,6 @@ def build(session: Session) -> dict[str, Any]:
     )
     for role, options in manifest.built.get("without", {}).items():
         session.run.warn(f"{role} was built without what composition.nix adds to it: {', '.join(options)}")
-    _check_programs(session, manifest)
     manifest = _with_params(manifest, session.experiment.kernel.params)
     return {"closures": handing.keep(session, manifest)}
 
@@ -56,14 +57,13 @@ def _with_params(manifest: closure.Manifest, more: Sequence[str]) -> closure.Man
     return replace(manifest, roles=roles)
 
 
-def _check_programs(session: Session, manifest: closure.Manifest) -> None:
-    wanted = set(session.experiment.exporter.programs)
-    have = {program for role in manifest.roles.values() for program in role.programs}
+def _check_programs(experiment: Experiment, have: Set[str]) -> None:
+    wanted = set(experiment.exporter.programs)
     if wanted - have:
         raise InvalidUse(
             f"no role serves {', '.join(sorted(wanted - have))}",
             cause=f"exporter.programs asks for it, the composition has: {', '.join(sorted(have)) or 'none'}",
-            hint=f"add it to `programs` of a role in {session.experiment.composition / 'roles.nix'}",
+            hint=f"add it to `programs` of a role in {experiment.composition / 'roles.nix'}",
         )
 
 

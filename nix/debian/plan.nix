@@ -15,6 +15,9 @@ let
     # A role without an exporter has no programs; one that names none of its own serves those of the experiment.
     programs = role.programs or [ ];
     count = role.count or 1;
+    # Names alone, to be compared with those that there are.
+    keys = builtins.attrNames role;
+    services = builtins.mapAttrs (_: builtins.attrNames) (role.services or { });
   };
 in
 {

@@ -105,7 +105,7 @@ class Place:
         (self.experiment.parent).mkdir()
         self.composition = folder / "composition"  # apart: what is in it is hashed by the build
         self.composition.mkdir()
-        (self.composition / "roles.nix").write_text("{ }\n")
+        (self.composition / "roles.nix").write_text("{ roles.worker = { }; }\n")
         self.write()
         self._closure()
         self._started: list[subprocess.Popen[str]] = []
