@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from g5kdeploy.cli.table import SHORT_HELPS
+from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.output.screen import COLORS, Screen
 
 
@@ -63,17 +64,25 @@ def command(name: str, text: str, example: str) -> Callable[[Callable[..., Any]]
 def group(name: str, text: str, example: str) -> Callable[[Callable[..., Any]], click.Group]:
     """Make a group of the table; its function takes nothing and does nothing."""
 
-    def make(function: Callable[..., Any]) -> click.Group:
-        return click.group(name, help=_help(text, example), short_help=SHORT_HELPS[name])(function)
-
-    return make
+    return subgroup(name, SHORT_HELPS[name], text, example)
 
 
 def subgroup(name: str, short: str, text: str, example: str) -> Callable[[Callable[..., Any]], click.Group]:
-    """Make a group that another one adds to its commands; its function takes nothing and does nothing."""
+    """Make a group that another one adds to its commands; its function takes nothing and does nothing.
+
+    Called without one of its commands it shows its help: on stderr and with exit code 2, for nothing was done.
+    """
 
     def make(function: Callable[..., Any]) -> click.Group:
-        return click.group(name, help=_help(text, example), short_help=short)(function)
+        @functools.wraps(function)
+        def help_alone() -> None:
+            context = click.get_current_context()
+            if context.invoked_subcommand is None:
+                click.echo(context.get_help(), err=True)
+                context.exit(ExitCode.USAGE)
+
+        decorate = click.group(name, help=_help(text, example), short_help=short, invoke_without_command=True)
+        return decorate(help_alone)
 
     return make
 

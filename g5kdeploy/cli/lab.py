@@ -177,5 +177,6 @@ def _answer(screen: Screen, record: dict[str, Any], output: str | None) -> None:
 
     form = output or "table"
     if form in ("table", "wide") and "nodes" in record:
-        record = {**record, "nodes": ", ".join(record["nodes"])}
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["started_at"]))
+        record = {**record, "nodes": ", ".join(record["nodes"]), "started_at": began}
     screen.answer(single("LabStatus", **record), form)

@@ -28,7 +28,7 @@ root = LazyGroup(
     invoke_without_command=True,
     callback=lambda: None,
 )
-root = click.version_option(__version__, prog_name="g5kdeploy", message="%(prog)s %(version)s")(root)
+root = click.version_option(__version__, "-V", "--version", prog_name="g5kdeploy", message="%(prog)s %(version)s")(root)
 
 
 class Terminated(BaseException):
@@ -78,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _call(args: list[str]) -> int:
-    """What the command returns is the exit code; None means 0."""
+    """What the command returns is the exit code; None means 0. `help COMMAND` is `COMMAND --help`."""
+    if args[:1] == ["help"]:
+        args = [*args[1:], "--help"]
     if COMPLETE in os.environ:
         from click.shell_completion import shell_complete
 

@@ -50,13 +50,19 @@ def _lines(error: BaseException, code: ExitCode, args: list[str]) -> list[str]:
     if isinstance(error, Problem):
         return explain(error)
     if isinstance(error, click.ClickException):
-        lines = [f"error: {error.format_message()}"]
+        lines = [f"error: {' '.join(error.format_message().split())}"]
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            lines.append(f"hint: {error.ctx.command_path} --help")
+            lines.append(f"hint: {_way_out(error, error.ctx)}")
         return lines
     if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         return ["interrupted" if code is ExitCode.INTERRUPTED else "terminated"]
     return explain(_bug(error, args))
+
+
+def _way_out(error: click.UsageError, context: click.Context) -> str:
+    if isinstance(error, click.NoSuchOption) and context.parent is None:
+        return f"options stand behind the command: {context.command_path} COMMAND {error.option_name}"
+    return f"{context.command_path} --help"
 
 
 def explain(problem: Problem) -> list[str]:

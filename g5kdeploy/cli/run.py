@@ -115,16 +115,18 @@ def _plan(experiment: Experiment, names: list[str], keep: bool, sites: list[str]
     if experiment.testbed is None:
         raise InvalidUse("no testbed was named", hint="--testbed lab or --testbed grid5000")
     nodes = ", ".join(f"{role.nodes} × {name}" for name, role in experiment.roles.items())
-    bench = experiment.benchmark
+    bench, script = experiment.benchmark, experiment.test_script
     first = experiment.environment if "deploy" in experiment.job_types else "the standard environment by sudo-g5k"
     what = {
         "build": f"closures of {', '.join(experiment.roles)} from {experiment.composition}",
-        "vmtest": f"{experiment.test_script.name if experiment.test_script else 'no script'} on {nodes} local machines",
+        "vmtest": f"{script.name} on local machines, {nodes}"
+        if script
+        else "nothing: the composition has no test script",
         "push": "closures and bundle to ~/public on the frontend",
         "reserve": f"{nodes} for {human_seconds(experiment.walltime)}, queue {experiment.queue}, types "
         f"{', '.join(experiment.job_types)}, on testbed {experiment.testbed}{_places(sites)}",
         "deploy": f"{first}, then each role's closure by kexec",
-        "check": "the same script on the nodes",
+        "check": f"{script.name} on the nodes" if script else "nothing: the composition has no test script",
         "bench": f"`{bench.command}` on {bench.role}, scraped every {bench.scrape_interval:g} s"
         if bench
         else "nothing",

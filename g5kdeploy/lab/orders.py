@@ -176,7 +176,7 @@ class Orders:
 
     def _scheduler(self, site: str) -> Scheduler:
         if site not in self.schedulers:
-            raise Problem(f"the lab has no site {site}", hint=", ".join(self.schedulers))
+            raise Problem(f"the lab has no site {site}", hint=f"its sites are {', '.join(self.schedulers)}")
         return self.schedulers[site]
 
     def _site(self, site: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -88,7 +89,13 @@ def _table(items: Sequence[Mapping[str, Any]], columns: Sequence[str], color: bo
 
 
 def _facts(item: Mapping[str, Any], columns: Sequence[str]) -> str:
-    width = max((len(column) for column in columns), default=0)
-    return "\n".join(
-        f"{column.replace('_', ' ').ljust(width)}  {_cell(item.get(column))}".rstrip() for column in columns
-    )
+    """A line a fact; what has facts of its own is a heading with these beneath it."""
+    width = max((len(column) for column in columns if not isinstance(item.get(column), Mapping)), default=0)
+    lines = []
+    for column in columns:
+        value = item.get(column)
+        if isinstance(value, Mapping) and value:
+            lines += [column, textwrap.indent(_facts(value, list(value)), "  ")]
+        else:
+            lines.append(f"{column.replace('_', ' ').ljust(width)}  {_cell(value) or '-'}")
+    return "\n".join(lines)

@@ -54,11 +54,15 @@ def renderer(screen: Screen, form: str = "auto") -> Renderer:
 
 
 def line_of(event: Event) -> str:
-    """One event as one line: `phase  [node] step ... ok (12 s) detail`."""
+    """One event as one line: `phase  [node] step ... ok (12 s) detail`.
+
+    A phase as a whole is named once; why it failed is told at length when all is over, so here in its first line alone.
+    """
+    whole = event.step == event.phase and not event.node
     words = [
         event.phase.ljust(8),
         f"[{clean(event.node)}]" if event.node else "",
-        clean(event.step),
+        "" if whole else clean(event.step),
         WORDS[event.state],
     ]
     if event.duration is not None and event.state is not State.START:
@@ -68,7 +72,8 @@ def line_of(event: Event) -> str:
     if first:
         told = event.state in (State.FAILED, State.WARNING, State.NOTE)
         line += f": {first}" if told else f" {first}"
-    return "\n".join([line, *(f"    {more}" for more in rest)])
+    shown = [] if whole and event.state is State.FAILED else rest
+    return "\n".join([line, *(f"    {more}" for more in shown)])
 
 
 class _View:

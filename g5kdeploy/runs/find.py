@@ -61,7 +61,7 @@ def find(folder: Path, experiment: Path, wanted: str | None = None) -> Run:
         raise NoRun(
             f"{experiment.name} has no run to go on with",
             cause=f"every run in {folder} is over, or there is none",
-            hint=f"g5kdeploy run {experiment}, or name a run that is over with --run ID",
+            hint=f"g5kdeploy build {experiment} or g5kdeploy reserve {experiment} begins one; --run ID names one that is over",
         )
     if len(runs) > 1:
         raise InvalidUse(

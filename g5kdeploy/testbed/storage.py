@@ -11,7 +11,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.job import Job
-from g5kdeploy.testbed.problems import ApiProblem, Unclear
+from g5kdeploy.testbed.problems import ApiProblem, NotThere, Unclear
 
 HOME = "home"
 _NAME = re.compile(r"^(?P<site>[a-z0-9-]+)(?::(?P<server>[\w.-]+)/(?P<name>[\w.-]+))?$")
@@ -57,8 +57,12 @@ def parse(text: str, user: str) -> Storage:
 
 
 def accesses(api: Api, storage: Storage, deadline: Deadline) -> list[Access]:
-    """The rules of a storage."""
-    answer = api.get(storage.path, deadline)
+    """The rules of a storage. Raises `InvalidUse` for one that is not there."""
+    try:
+        answer = api.get(storage.path, deadline)
+    except NotThere as problem:
+        sites = ", ".join(api.sites(deadline))
+        raise InvalidUse(f"the testbed has no storage {storage}", hint=f"its sites are {sites}") from problem
     if not isinstance(answer, Mapping) or not all(isinstance(rule, Mapping) for rule in answer.values()):
         raise ApiProblem(f"the storage {storage} does not answer with rules", cause=f"{answer!r:.80}")
     return [_access(storage, str(uid), rule) for uid, rule in answer.items()]

@@ -154,5 +154,5 @@ def nothing(found: planning.Plan, at: str) -> NoResources:
     return NoResources(
         f"nowhere can these nodes be had with --at {at}",
         cause="; ".join(places) or "no cluster has such nodes",
-        hint="--at earliest, more --sites, fewer nodes, or a shorter --walltime",
+        hint=("" if at == "earliest" else "--at earliest, ") + "more --sites, fewer nodes, or a shorter --walltime",
     )

@@ -150,7 +150,7 @@ def test_the_site_lets_nobody_mount_without_an_end(desk: Desk) -> None:
 def test_what_is_no_storage_is_told(desk: Desk) -> None:
     _, said = desk.call("storage", "list", "lab:home", code=ExitCode.USAGE)
     assert "`lab:home` is no storage" in said
-    _, said = desk.call("storage", "list", "nowhere", code=ExitCode.FAILED)
+    _, said = desk.call("storage", "list", "nowhere", code=ExitCode.USAGE)
     assert "nowhere" in said
 
 

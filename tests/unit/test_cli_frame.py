@@ -100,7 +100,7 @@ print("heavy:", [name for name in {HEAVY!r} if name in sys.modules])
 def test_no_arguments_are_a_question(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "Phases:" in capsys.readouterr().out
-    assert main(["--version"]) == 0
+    assert main(["-V"]) == 0
     assert re.fullmatch(r"g5kdeploy \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
@@ -112,15 +112,27 @@ def test_no_arguments_are_a_question(capsys: pytest.CaptureFixture[str]) -> None
         (["doctor", "--no-such-option"], "No such option"),
         (["completion"], "Missing argument"),
         (["completion", "tcsh"], "tcsh"),
-        (["config"], "config"),
+        (["completion"], "Choose from: bash, zsh, fish"),
+        (["config"], "Usage: g5kdeploy config"),
+        (["lab", "fault"], "Usage: g5kdeploy lab fault"),
         (["--nonsense"], "No such option"),
+        (["-v", "status"], "options stand behind the command: g5kdeploy COMMAND -v"),
     ],
 )
 def test_wrong_use(args: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(args) == ExitCode.USAGE
     out, err = capsys.readouterr()
-    assert said in err + out
+    assert said in err and out == ""
     assert "Traceback" not in err
+    assert "error: Usage" not in err
+
+
+def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["run"], ["lab", "fault"]):
+        assert main([*words, "--help"]) == 0
+        expected = capsys.readouterr().out
+        assert main(["help", *words]) == 0
+        assert capsys.readouterr().out == expected
 
 
 def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException | Callable[[], None]) -> int:

@@ -49,6 +49,8 @@ def test_other_forms() -> None:
     assert rows[0]["text"] == "two\nlines" and rows[1]["extra"] == "k=1"
     assert render(single("Thing", name="x", size=3), "table") == "name  x\nsize  3"
     assert render(single("Thing", name="x"), "name") == "x"
+    nested = single("Thing", name="x", none=[], roles={"my_role": {"nar_hash": "h", "size": 3}})
+    assert render(nested, "table") == "name  x\nnone  -\nroles\n  my_role\n    nar hash  h\n    size      3"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,8 @@ def test_an_event_as_a_line() -> None:
     assert line_of(event(State.START)) == "deploy   [vm-1] pull ..."
     assert line_of(event(State.OK, 12.0, "79 MiB")) == "deploy   [vm-1] pull ok (12 s) 79 MiB"
     assert line_of(event(State.FAILED, 1.5, "no\x1b[2J\nroute", "")) == "deploy   pull FAILED (1.5 s): no\n    route"
+    whole = Event("run", "build", "", "build", State.FAILED, 1.5, "no\nroute")
+    assert line_of(whole) == "build    FAILED (1.5 s): no"
     assert line_of(event(State.NOTE, None, "hello")) == "deploy   [vm-1] pull: hello"
 
 
