@@ -9,7 +9,7 @@ import re
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -201,9 +201,13 @@ class Deployments:
         return Deployment(**json.loads(row[0])) if row else None
 
     def every(
-        self, user: str | None = None, status: str | None = None, oldest_first: bool = False, wanted: int = 0
+        self,
+        users: Sequence[str] | None = None,
+        statuses: Sequence[str] | None = None,
+        oldest_first: bool = False,
+        wanted: int = 0,
     ) -> list[Deployment]:
-        """All that fit, the newest first.
+        """All of any of these users and statuses (None: whatever they are), the newest first.
 
         `wanted` is up to which one of them the list is of interest. As in the real server's database: where that is a
         small part of the table, an index is followed, and those of one second come the newest first; where it is not,
@@ -212,9 +216,9 @@ class Deployments:
         with self._lock:
             rows = self._database.execute("SELECT COUNT(*) FROM deployments").fetchone()[0]
             found = self._database.execute(
-                "SELECT document FROM deployments WHERE (?1 IS NULL OR user_uid = ?1) AND (?2 IS NULL OR status = ?2)"
-                " ORDER BY rowid",
-                (user, status),
+                "SELECT document FROM deployments WHERE (?1 IS NULL OR user_uid IN (SELECT value FROM json_each(?1)))"
+                " AND (?2 IS NULL OR status IN (SELECT value FROM json_each(?2))) ORDER BY rowid",
+                [None if one is None else json.dumps(list(one)) for one in (users, statuses)],
             ).fetchall()
         every = [Deployment(**json.loads(row[0])) for row in found]
         if oldest_first:

@@ -38,12 +38,17 @@ class StoredJobs(Unmanned):
         found = [
             job
             for job in sorted(self.all, key=lambda job: (-job.id, job.alternative))
-            if query.user in (None, job.user)
-            and query.name in (None, job.name)
-            and query.project in (None, job.project)
-            and query.id in (None, job.id)
-            and (query.states is None or job.state in query.states)
-            and query.queue in (None, job.queue)
+            if all(
+                wanted is None or value in wanted
+                for wanted, value in (
+                    (query.users, job.user),
+                    (query.names, job.name),
+                    (query.projects, job.project),
+                    (query.ids, job.id),
+                    (query.states, job.state),
+                    (query.queues, job.queue),
+                )
+            )
         ]
         end = None if query.limit is None else query.offset + query.limit
         return Listing(tuple(found[query.offset : end]), len(found))

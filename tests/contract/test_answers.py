@@ -67,6 +67,14 @@ ROWS = [
     get("/sites.json", 200, accept="*/*", content_type=JSON),
     get("/sites.g5kcollectionjson", 200, content_type=COLLECTION),
     get("/sites?format=json", 200, accept="*/*", content_type=JSON),
+    get("/sites?format=", 200, accept="bogus", content_type=JSON),
+    get("/sites/lab/health?format=json", 200, accept="bogus", vary="Origin"),
+    get("/nope", 404, "---\n:status: 404\n:error: Not Found\n", accept="text/yaml"),
+    get("/nope?a=%ff", 404),
+    get("/sites?a=%ff", 400),
+    get("/sites.", 404, content_type=JSON),
+    get("/sites/lab%2ejson", 404, "Cannot find resource /sites/lab.json"),
+    get("/?callback[]=f", 200, '["f"]({"type":"grid"'),
     get("/sites?pretty", 200, '{\n  "total": 1,', x_info=None),
     get("/?callback=f", 200, 'f({"type":"grid"', content_type="application/javascript"),
     get("/?callback=a-b&pretty", 200, 'a-b({"type":"grid"', content_type="application/javascript", x_info=None),
@@ -90,7 +98,17 @@ ROWS = [
     get("/sites/l%C3%A4b/clusters", 404, "Cannot find resource /sites/l%C3%A4b/clusters"),
     get("/sites/lab?deep", 200, '"rel":"deployments"'),
     get("/sites/lab?deep=1&job_id=9", 404, "Couldn't find OAR::Job with 'job_id'=9"),
-    get("/sites?branch=", 404, "Branch 'origin/' cannot be found."),
+    get("/sites?branch=", 404, "Cannot find resource /sites"),
+    get("/sites?branch=a%20b&date=2030-01-01", 404, "Cannot find resource /sites"),
+    get("/sites/lab/versions?branch=", 500, "cannot locate local branch 'origin/'"),
+    get("/sites/lab/versions/a%20b", 500, "cannot locate local branch 'a b'"),
+    get("/sites?branch[]=a&branch[]=b", 404, "Branch 'origin/a/b' cannot be found."),
+    get("/sites?version[]=x", 404, "Commit '[\"x\"]' cannot be found."),
+    get("/sites?timestamp[a]=1", 500, 'undefined method `to_i\' for #<ActionController::Parameters {"a"=>"1"}'),
+    get("/sites?date[]=1", 500, "no implicit conversion of Array into String"),
+    get("/sites?date=2026", 500, "argument out of range"),
+    get("/sites/lab/clusters?queues[]=default", 200, '"total":0'),
+    get("/sites/lab/clusters?queues[a]=x", 500, "undefined method `split' for #<ActionController::Parameters"),
     get("/sites?a=%zz", 400, '{"status":400,"error":"Bad Request"}'),
     get("/sites?a[]=1&a[b]=2", 400, '{"status":400,"error":"Bad Request"}'),
     get("/nothing.json", 404, '{"status":404,"error":"Not Found"}', accept="*/*, text/html", content_type=JSON),
@@ -104,6 +122,7 @@ ROWS = [
     get("/sites/lab/status?deep=1", 500, "no implicit conversion of String into Integer"),
     get("/versions", 200, '"total":1', cache_control="max-age=60, public"),
     get("/versions/latest", 307),
+    get("/versions/latest?a=1&callback=f&_=1", 307, location="/stable/versions/latest?a=1"),
     get("/sites/nope/versions", 404, "sites/nope does not exist."),
     get("/accesses", 200, '{"lab":{"vm":{"label":"p1","level":40}}}'),
     get("/refrepo", 404, "Refrepo does not exist."),
@@ -272,6 +291,31 @@ def test_cross_origin(quiet_lab: Lab) -> None:
     assert response.status == 200 and response.getheader("Access-Control-Allow-Methods") == "GET, POST"
     response, _ = ask(quiet_lab, Row("/sites", send={"Origin": "https://evil.example"}))
     assert response.getheader("Access-Control-Allow-Origin") is None
+
+
+def test_lists_of_values(lab: Lab) -> None:
+    """What Rails makes of lists in a query is what a database makes of them: any of the values."""
+    job = {"command": "sleep 60", "resources": "nodes=1,walltime=0:10:0"}
+    numbers = [json.loads(ask(lab, write("POST", JOBS, {**job, "name": name}, 201))[1])["uid"] for name in "abc"]
+
+    def found(query: str) -> list[int]:
+        response, text = ask(lab, get(f"{JOBS}?{query}"))
+        assert response.status == 200, text
+        document = json.loads(text)
+        assert document["total"] == len(document["items"])
+        return sorted(one["uid"] for one in document["items"])
+
+    assert found(f"job_id[]={numbers[0]}&job_id[]={numbers[2]}&job_id[]=x") == [numbers[0], numbers[2]]
+    assert found("name[]=a&name[]=b&user[]=jdoe") == numbers[:2]
+    assert found("user[]&queue=default") == numbers and found("queue[]=admin") == found("user[]=") == []
+    for query, trouble in (
+        ("state[]=running", 'undefined method `capitalize\' for ["running"]:Array'),
+        ("state[a]=x", "undefined method `split' for #<ActionController::Parameters"),
+        ("user[a]=x", "can't quote ActionController::Parameters"),
+        ("limit[]=1", "    limit = [(params[:limit] || LIMIT).to_i, LIMIT_MAX].min\n"),
+    ):
+        response, text = ask(lab, get(f"{JOBS}?{query}"))
+        assert response.status == 500 and trouble in text, query
 
 
 def test_many_clients_at_once(lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,11 @@ import pytest
 import yaml
 
 from g5kdeploy.lab.accounts import Accounts
-from g5kdeploy.lab.api.call import BadParameters, page, parameters, parse_json, to_i
-from g5kdeploy.lab.api.negotiation import BadAccept, bare, media_type
+from g5kdeploy.lab.api.app import encoded
+from g5kdeploy.lab.api.call import BadParameters, HttpError, page, parameters, parse_json
+from g5kdeploy.lab.api.dates import moment
+from g5kdeploy.lab.api.negotiation import BadAccept, bare, formats, media_type
+from g5kdeploy.lab.api.ruby import no_method, shown, to_i
 from g5kdeploy.lab.fetch import from_homes, public_file
 from g5kdeploy.lab.kaenv import Environments, environment
 from g5kdeploy.lab.kaenv_command import Kaenv
@@ -232,24 +236,96 @@ def test_a_server_that_is_not_there(refusing_port: int) -> None:
 @pytest.mark.parametrize(
     ("accept", "format", "kind"),
     [
-        ("", "", "application/json"),
-        ("*/*", "", ITEM),
-        (ITEM, "", ITEM),
-        ("application/json, text/plain, */*", "", "application/json"),
-        ("image/png", "", "application/json"),
-        ("application/json;q=0.5, " + ITEM, "", ITEM),
+        ("", None, "application/json"),
+        ("*/*", None, ITEM),
+        ("application/*", None, ITEM),
+        (ITEM, None, ITEM),
+        ("application/json, text/plain, */*", None, "application/json"),
+        ("image/png", None, "application/json"),
+        ("application/json;q=0.5, " + ITEM, None, ITEM),
         ("*/*", "json", "application/json"),
-        ("application/json", "g5kitemjson", ITEM),
+        ("*/*", "", "application/json"),
+        ("bogus", "g5kitemjson", ITEM),
     ],
 )
-def test_media_types(accept: str, format: str, kind: str) -> None:
-    assert media_type(accept, format, ITEM) == kind
+def test_media_types(accept: str, format: str | None, kind: str) -> None:
+    assert media_type(formats(accept, format), ITEM) == kind
+
+
+def test_the_first_choice_of_many() -> None:
+    assert formats("text/xml;q=0.2, application/x-yaml;q=0.5, application/json;q=0.4", None) == [
+        "application/x-yaml",
+        "application/json",
+        "application/xml",
+    ]
+    assert formats("*/*;q=0.1, text/yaml", None) == ["application/x-yaml", "*/*"]
+    assert formats("application/json, */*", None) == ["text/html"], "a star in a list: a browser"
+    assert formats("", None, "/a.json") == ["application/json"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "suffix", "kind", "body"),
+    [
+        ("application/json", None, "application/json", '{"status":404,"error":"Not Found"}'),
+        ("text/yaml", None, "application/x-yaml", "---\n:status: 404\n:error: Not Found\n"),
+        ("application/json", "", "text/html", ""),
+        ("text/html", "json", "application/json", '{"status":404,"error":"Not Found"}'),
+    ],
+)
+def test_an_unknown_route_in_every_type(accept: str, suffix: str | None, kind: str, body: str) -> None:
+    assert bare(404, "Not Found", accept, "/x", suffix) == (f"{kind}; charset=utf-8", body)
 
 
 def test_a_media_type_that_is_none() -> None:
     with pytest.raises(BadAccept):
-        media_type("bogus", "", ITEM)
+        formats("bogus", None)
     assert bare(404, "Not Found", "bogus") == ("text/html; charset=utf-8", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-03-21", 1774051200),
+        ("22/03/2026", 1774137600),
+        ("March 22, 2026", 1774137600),
+        ("21 mars 2026 10:00", 1774087200),
+        ("Sat, 21 Mar 2026 12:00:00 GMT", 1774094400),
+        ("2026-03-21T12:00:00+01:00", 1774090800),
+        ("20260321T120000Z", 1774094400),
+        ("12:00", 1795348800),
+        ("10 pm", 1795384800),
+        ("Mar", 1772323200),
+    ],
+)
+def test_moments_as_ruby_reads_them(text: str, seconds: int) -> None:
+    assert moment(text, 1795369500) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "trouble"),
+    [
+        ("garbage", 'no time information in "garbage"'),
+        ("monday", 'no time information in "monday"'),
+        ("2026", "argument out of range"),
+        ("2026-13-01", "mon out of range"),
+        ("2026-03-21 24:01", "min out of range"),
+        ("2026-03-00", "mday out of range"),
+    ],
+)
+def test_moments_that_are_none(text: str, trouble: str) -> None:
+    with pytest.raises(ValueError, match="^" + re.escape(trouble) + "$"):
+        moment(text, 1795369500)
+
+
+def test_values_in_rubys_words() -> None:
+    assert shown({"a": ["x", None, True]}) == '{"a"=>["x", nil, true]}' and shown("x") == "x"
+    assert no_method("oid", "  a.oid", ".oid") == "undefined method `oid' for nil:NilClass\n\n  a.oid\n   ^^^^"
+    assert no_method("to_i", "x.to_i", ".to_i", {"a": "1"}) == (
+        'undefined method `to_i\' for #<ActionController::Parameters {"a"=>"1"} permitted: false>\n\n'
+        "x.to_i\n ^^^^^\nDid you mean?  to_s\n               to_h"
+    )
+    with pytest.raises(HttpError, match=r"undefined method `to_i' for \[\"1\"\]:Array"):
+        page({"limit": ["1"]})
 
 
 def test_numbers_as_ruby_reads_them() -> None:
@@ -272,7 +348,8 @@ def test_numbers_as_ruby_reads_them() -> None:
 def test_queries_and_forms() -> None:
     assert parameters("a=1&a=2&b[]=x&b[]=y&c&d=") == {"a": "2", "b": ["x", "y"], "c": None, "d": ""}
     assert parameters("a[b]=1&a[c][]=2;e=3&f[]") == {"a": {"b": "1", "c": ["2"]}, "e": "3", "f": []}
-    for wrong in ("a=%zz", "a=%ff", "a[]=1&a[b]=2", "a[b]=1&a[]=2"):
+    assert not encoded(parameters("a[b][]=%ff")) and encoded(parameters("a=%C3%A9&b&c[]=x"))
+    for wrong in ("a=%zz", "a[]=1&a[b]=2", "a[b]=1&a[]=2"):
         with pytest.raises(BadParameters):
             parameters(wrong)
 

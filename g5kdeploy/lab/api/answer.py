@@ -14,6 +14,7 @@ from typing import Any
 
 from g5kdeploy.lab.api.call import COLLECTION, ITEM, Call, HttpError
 from g5kdeploy.lab.api.negotiation import media_type, varies
+from g5kdeploy.lab.api.ruby import shown
 
 SECURITY = (
     ("X-Frame-Options", "SAMEORIGIN"),
@@ -117,7 +118,7 @@ def _common(call: Call, began: float) -> Headers:
         headers.append(("Vary", "accept, Origin"))
     else:
         accept = call.headers.get("accept", "")
-        headers.append(("Vary", "Accept, Origin" if varies(accept, call.format) else "Origin"))
+        headers.append(("Vary", "Accept, Origin" if varies(accept, call.format, call.by_script) else "Origin"))
     return headers
 
 
@@ -130,7 +131,7 @@ def request_id() -> str:
 def _document(call: Call, given: Document, began: float) -> tuple[int, Headers, bytes]:
     own = COLLECTION if isinstance(given.value, dict) and "items" in given.value else ITEM
     text = given.value if given.plain else encode(given.value)
-    kind = "application/json" if given.fixed else media_type(call.headers.get("accept", ""), call.format, own)
+    kind = "application/json" if given.fixed else media_type(call.formats, own)
     etag = f'W/"{hashlib.md5(text.encode(errors="surrogatepass"), usedforsecurity=False).hexdigest()}"'
     headers = _common(call, began)
     if call.last_modified is not None:
@@ -142,7 +143,7 @@ def _document(call: Call, given: Document, began: float) -> tuple[int, Headers, 
     pretty = "pretty" in call.query or "x-rack-prettyjson" in call.headers
     callback = call.query.get("callback")
     if callback is not None:  # whatever it is
-        body, kind = f"{callback}({text})", "application/javascript"
+        body, kind = f"{shown(callback)}({text})", "application/javascript"
     elif pretty and not given.plain:
         body = json.dumps(given.value, ensure_ascii=False, indent=2)
     else:

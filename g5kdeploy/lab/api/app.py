@@ -18,8 +18,8 @@ from werkzeug.wsgi import FileWrapper
 from g5kdeploy.lab.api import cors
 from g5kdeploy.lab.api.answer import Answer, File, Headers, failure, finish, line, request_id
 from g5kdeploy.lab.api.call import NOBODY, BadParameters, Call, HttpError
-from g5kdeploy.lab.api.negotiation import VERBS, BadAccept, accepted, bare
-from g5kdeploy.lab.api.routes import SLASH, find
+from g5kdeploy.lab.api.negotiation import VERBS, BadAccept, bare, formats
+from g5kdeploy.lab.api.routes import ESCAPED, find
 from g5kdeploy.lab.services import SiteServices
 
 log = logging.getLogger(__name__)
@@ -100,10 +100,12 @@ def _call(services: SiteServices, environ: dict[str, Any], path: str, user: str 
 
 
 def path_of(environ: dict[str, Any]) -> str:
-    """The path, decoded, with single slashes and without one at its end; a slash that was escaped is `SLASH`."""
+    """The path, decoded, with single slashes and without one at its end; what was escaped of `ESCAPED` stands in."""
     raw = str(environ.get("REQUEST_URI") or "").partition("?")[0]
-    if re.search("%2f", raw, re.IGNORECASE):
-        text = urllib.parse.unquote(re.sub("%2f", urllib.parse.quote(SLASH), raw, flags=re.IGNORECASE))
+    if re.search("%2[ef]", raw, re.IGNORECASE):
+        for character, stand_in in ESCAPED.items():
+            raw = re.sub(f"%{ord(character):x}", urllib.parse.quote(stand_in), raw, flags=re.IGNORECASE)
+        text = urllib.parse.unquote(raw)
     else:
         text = str(environ.get("PATH_INFO", "")).encode("latin-1").decode(errors="replace")
     return "/" + re.sub("/+", "/", text).strip("/")
@@ -151,22 +153,23 @@ def basic_user(services: SiteServices, header: str) -> str | None:
 
 def answer(call: Call, began: float) -> tuple[int, Headers, bytes | File]:
     """Find the handler and let it answer; whatever goes wrong becomes a status and a text."""
-    accept = call.headers.get("accept", "")
-    if call.method not in VERBS:
-        return _bare(call, 405, "Method Not Allowed")
     if call.path in FILES and call.method in ("GET", "HEAD"):
         return _file(call)
     try:
         call.query  # noqa: B018 - whether it can be read
     except BadParameters:
         return _bare(call, 400, "Bad Request")
+    if call.method not in VERBS:
+        return _bare(call, 405, "Method Not Allowed")
     try:
         handler, parts, call.format = find(call.method, call.path, call.services.trust_proxy)
     except HTTPException:
         return _bare(call, 404, "Not Found")
-    call.format = call.format or str(call.query.get("format") or "")
+    if not encoded(call.query):
+        return _bare(call, 400, "Bad Request")
+    call.format = call.format if call.format is not None else asked_format(call)
     try:
-        accepted(accept)
+        call.formats = formats(call.headers.get("accept", ""), call.format, script=call.by_script)
     except BadAccept:
         return 406, [("Content-Type", "text/html; charset=utf-8"), ("Vary", "Origin"), ("Content-Length", "0")], b""
     try:
@@ -184,6 +187,21 @@ def answer(call: Call, began: float) -> tuple[int, Headers, bytes | File]:
         return failure(call, HttpError(500, str(error) or "Internal Server Error"), began)
 
 
+def asked_format(call: Call) -> str | None:
+    """The query's word on the type of the answer."""
+    asked = call.query.get("format")
+    return None if asked is None or not encoded(asked) else str(asked)
+
+
+def encoded(value: Any) -> bool:
+    """Are all texts of a parameter in UTF-8?"""
+    if isinstance(value, list):
+        return all(map(encoded, value))
+    if isinstance(value, dict):
+        return all(map(encoded, value.values()))
+    return value is None or not re.search("[\udc80-\udcff]", value)
+
+
 def _file(call: Call) -> tuple[int, Headers, bytes]:
     """A file of the server's own: empty here as there, where the server in front is told to send it."""
     modified = email.utils.formatdate(call.services.reference.installed_at, usegmt=True)
@@ -194,10 +212,10 @@ def _file(call: Call) -> tuple[int, Headers, bytes]:
 
 def _bare(call: Call, status: int, error: str) -> tuple[int, Headers, bytes]:
     try:
-        asked = call.query.get("format")
+        asked = asked_format(call)
     except BadParameters:
         asked = None
-    kind, body = bare(status, error, call.headers.get("accept", ""), call.path, asked)
+    kind, body = bare(status, error, call.headers.get("accept", ""), call.path, asked, call.by_script)
     data = body.encode()
     headers = [("Content-Type", kind), ("X-Request-Id", request_id()), ("X-Runtime", "0.000500"), ("Vary", "Origin")]
     return status, [*headers, ("Content-Length", str(len(data)))], data

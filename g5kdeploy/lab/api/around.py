@@ -8,8 +8,9 @@ from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, File, Raw
 from g5kdeploy.lab.api.call import Call, HttpError
-from g5kdeploy.lab.api.reference import branch_of, look_up
+from g5kdeploy.lab.api.reference import branch_of
 from g5kdeploy.lab.fetch import public_file
+from g5kdeploy.lab.reference.tree import expand, find, is_name
 
 PRIORITIES = {"p1": 40, "p2": 30, "p3": 20, "p4": 10, "besteffort": 0}
 NO_ACCESS = "no-access"
@@ -61,12 +62,14 @@ def refrepo(call: Call) -> Document:
 
 def _document(call: Call, path: str, missing: str) -> dict[str, Any]:
     branch = branch_of(call)
-    if branch not in call.services.reference.checked_out:
+    reference = call.services.reference
+    if is_name(branch) and branch not in reference.checked_out:
         raise HttpError(404, f"Branch '{branch}' cannot be found.")
-    found = look_up(call, path)
-    if found is None:
+    newest = reference.last_touching(path, branch) if is_name(branch) else None
+    entry = find(newest.tree, path) if newest is not None else None
+    if newest is None or entry is None:
         raise HttpError(404, missing)
-    return found[1]
+    return expand(entry, newest.oid)
 
 
 def key_file(call: Call, site: str, name: str) -> Raw:

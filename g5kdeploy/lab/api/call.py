@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from g5kdeploy.lab.api.ruby import no_method, to_i
 from g5kdeploy.lab.kavlan import Kavlan
 from g5kdeploy.lab.oar import Scheduler
 from g5kdeploy.lab.services import SiteServices
@@ -61,7 +62,10 @@ class Call:
     last_modified: int | None = None
     location: str = ""
     more: list[tuple[str, str]] = field(default_factory=list)
-    format: str = ""
+    format: str | None = None
+    """The suffix of the path, or else the query's parameter."""
+    formats: list[str] = field(default_factory=list)
+    """The media types that are wanted, best first."""
 
     def allow(self, *methods: str) -> None:
         """The methods that the header Allow names."""
@@ -108,6 +112,11 @@ class Call:
         return parameters(self.query_text)
 
     @property
+    def by_script(self) -> bool:
+        """Did a script of a page ask, and say so?"""
+        return "xmlhttprequest" in self.headers.get("x-requested-with", "").lower()
+
+    @property
     def content_type(self) -> str:
         """The media type of the body, without parameters."""
         return self.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -150,7 +159,8 @@ class Call:
 def parameters(text: str) -> dict[str, Any]:
     """Fields of a query or form: "a[]=1&a[]=2" is a list, "a[b]=1" a mapping, "a" is there and nothing.
 
-    Raises `BadParameters` for what cannot be decoded, and for a name that is used in two of these ways.
+    Raises `BadParameters` for a wrong escape, and for a name that is used in two of these ways. What is not in UTF-8
+    comes out with lone surrogates.
     """
     found: dict[str, Any] = {}
     for word in re.split("[&;] *", text):
@@ -180,10 +190,7 @@ def _put(found: dict[str, Any], name: str, value: str | None) -> None:
 def _unescaped(text: str) -> str:
     if re.search("%(?![0-9a-fA-F]{2})", text):
         raise BadParameters
-    try:
-        return urllib.parse.unquote_plus(text, errors="strict")
-    except UnicodeDecodeError as error:
-        raise BadParameters from error
+    return urllib.parse.unquote_plus(text, errors="surrogateescape")
 
 
 def segment(text: str) -> str:
@@ -263,25 +270,27 @@ def _without_nothing(value: Any) -> Any:
     return {key: _without_nothing(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
-def to_i(value: Any) -> int:
-    """A number as Ruby's to_i reads it: the digits in front, 0 when there are none."""
-    if isinstance(value, bool) or value is None:
-        return 0
-    if isinstance(value, int | float):
-        return int(value)
-    match = re.match(r"\s*([+-]?\d+)", str(value))
-    return int(match[1]) if match else 0
+OFFSET = "    offset = [(params[:offset] || 0).to_i, 0].max"
+LIMIT = "    limit = [(params[:limit] || LIMIT).to_i, LIMIT_MAX].min"
 
 
 def page(params: Mapping[str, Any], limit: int = 50, most: int = 500) -> tuple[int, int]:
     """Offset and limit of a list; the limit may come out negative, which only a database can refuse."""
-    offset = max(to_i(params["offset"]) if params.get("offset") is not None else 0, 0)
-    wanted = to_i(params["limit"]) if params.get("limit") is not None else limit
-    return offset, min(wanted, most)
+    offset = max(integer(params.get("offset"), OFFSET, 0), 0)
+    return offset, min(integer(params.get("limit"), LIMIT, limit), most)
 
 
-def blank(value: Any) -> bool:
-    """Rails' blank?: nothing, false, or text of spaces only."""
-    return (
-        value is None or value is False or value == [] or value == {} or (isinstance(value, str) and not value.strip())
-    )
+def integer(value: Any, line: str, default: int = 0) -> int:
+    """A parameter as a number; `line` is the real server's, which cannot do with a list or a mapping."""
+    if value is None:
+        return default
+    if isinstance(value, list | dict):
+        raise HttpError(500, no_method("to_i", line, ".to_i", value))
+    return to_i(value)
+
+
+def any_of(value: Any) -> list[Any]:
+    """The values that a database is asked for: one, or any of a list; it knows no mappings."""
+    if isinstance(value, dict):
+        raise HttpError(500, "can't quote ActionController::Parameters")
+    return value if isinstance(value, list) else [value]

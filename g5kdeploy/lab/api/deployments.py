@@ -6,7 +6,8 @@ import dataclasses
 from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
-from g5kdeploy.lab.api.call import COLLECTION, FOR_A_MINUTE, Call, HttpError, blank, page, to_i
+from g5kdeploy.lab.api.call import COLLECTION, FOR_A_MINUTE, Call, HttpError, any_of, page
+from g5kdeploy.lab.api.ruby import blank, to_i
 from g5kdeploy.lab.deployments import Deployment, NotDeployable
 
 HIDDEN = frozenset({"description", "keys"})
@@ -49,7 +50,10 @@ def every(call: Call, site: str) -> Document:
             f" server version for the right syntax to use near '{limit} OFFSET {offset}' at line 1",
         )
     found = call.services.deployments.every(
-        query.get("user"), query.get("status"), query.get("reverse") == "true", offset + limit
+        None if query.get("user") is None else any_of(query["user"]),
+        None if query.get("status") is None else any_of(query["status"]),
+        query.get("reverse") == "true",
+        offset + limit,
     )
     if not call.services.trust_proxy:
         found = [one for one in found if one.site_uid == site]

@@ -6,7 +6,8 @@ import ipaddress
 from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
-from g5kdeploy.lab.api.call import Call, HttpError, to_i
+from g5kdeploy.lab.api.call import Call, HttpError
+from g5kdeploy.lab.api.ruby import to_i
 
 PROTOCOLS = ("tcp", "udp", "tcp+udp", "icmpv6", "all")
 WITHOUT_PORTS = ("icmpv6", "all")

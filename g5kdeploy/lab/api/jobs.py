@@ -8,7 +8,8 @@ import re
 from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
-from g5kdeploy.lab.api.call import COLLECTION, Call, HttpError, blank, page, to_i
+from g5kdeploy.lab.api.call import COLLECTION, Call, HttpError, any_of, page
+from g5kdeploy.lab.api.ruby import blank, no_method, to_i
 from g5kdeploy.lab.oar import Job, Query, Refused
 
 KEPT_STATUSES = frozenset({400, 401, 403, 404, 405, 406, 412, 415, 502, 503})
@@ -92,17 +93,15 @@ def every(call: Call, site: str) -> Document:
     offset, limit = page(query)
     if limit < 0:
         raise HttpError(500, "PG::InvalidRowCountInLimitClause: ERROR:  LIMIT must not be negative\n")
-    states = None
-    if query.get("state") is not None:
-        states = tuple(dict.fromkeys(one.capitalize() for one in re.split(r"\s*,\s*", query["state"]) if one))
+    ids = query.get("job_id")
     listing = call.scheduler(site).jobs(
         Query(
-            user=query.get("user") or None,
-            name=query.get("name") or None,
-            project=query.get("project") or None,
-            id=to_i(query["job_id"]) if query.get("job_id") else None,
-            states=states,
-            queue=query.get("queue"),
+            users=None if blank(query.get("user")) else any_of(query["user"]),
+            names=None if blank(query.get("name")) else any_of(query["name"]),
+            projects=None if blank(query.get("project")) else any_of(query["project"]),
+            ids=None if blank(ids) else [] if isinstance(ids, dict) else [to_i(one) for one in any_of(ids)],
+            states=_states(query.get("state")),
+            queues=None if query.get("queue") is None else any_of(query["queue"]),
             limit=limit,
             offset=offset,
         )
@@ -117,6 +116,21 @@ def every(call: Call, site: str) -> Document:
             "links": [call.link("self", where, COLLECTION), call.link("parent", f"/sites/{site}")],
         }
     )
+
+
+def _states(given: Any) -> tuple[str, ...] | None:
+    """The states of a list with commas; the real server can do with no other kind of value."""
+    if given is None:
+        return None
+    if isinstance(given, dict):
+        line = "        states = (params[:state] || '').split(/\\s*,\\s*/)"
+        raise HttpError(500, no_method("split", line, ".split", given))
+    if isinstance(given, list):  # what is split is the list, into lists
+        if not given:
+            return ()
+        line = f"{' ' * 39}.map(&:capitalize)"
+        raise HttpError(500, no_method("capitalize", line, ".map", given))
+    return tuple(dict.fromkeys(one.capitalize() for one in re.split(r"\s*,\s*", given) if one))
 
 
 def one(call: Call, site: str, job: str) -> Document:

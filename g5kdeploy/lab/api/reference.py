@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import email.utils
-import json
 import re
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
 from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
-from g5kdeploy.lab.api.call import COLLECTION, ITEM, Call, HttpError, page, segment, to_i
+from g5kdeploy.lab.api.call import COLLECTION, ITEM, Call, HttpError, integer, segment
+from g5kdeploy.lab.api.dates import moment
+from g5kdeploy.lab.api.ruby import no_method, shown, to_i
 from g5kdeploy.lab.oar import Job
 from g5kdeploy.lab.reference import Commit
 from g5kdeploy.lab.reference.tree import (
@@ -21,11 +21,13 @@ from g5kdeploy.lab.reference.tree import (
     NoSuchReference,
     expand,
     find,
+    is_name,
 )
 
 PUBLIC = "max-age=60, public, must-revalidate=true, proxy-revalidate=true, s-maxage=60"
 FOR_A_MONTH = "max-age=2592000, public"
 USUAL_QUEUES = ("admin", "default")
+LIMIT = "      limit: [(params[:limit] || LIMIT).to_i, LIMIT_MAX].min"
 SITE_LINKS = ("jobs", "environments", "deployments", "vlans", "metrics", "storage")
 
 
@@ -134,9 +136,14 @@ def look_up(call: Call, path: str, *, one: str = "", many: str = "") -> tuple[Co
     return commit, shown
 
 
-def _queues(given: str | None) -> set[str]:
+def _queues(given: Any) -> set[str]:
     if given is None:
         return set(USUAL_QUEUES)
+    if isinstance(given, list):
+        return set()
+    if isinstance(given, dict):
+        line = "                          params[:queues].split(',')"
+        raise HttpError(500, no_method("split", line, ".split", given))
     return {*USUAL_QUEUES, "production"} if given == "all" else set(given.split(","))
 
 
@@ -147,11 +154,13 @@ def _commit_for(call: Call, path: str, one: str) -> Commit | None:
         query = {**query, "timestamp": _job(call, path).started_at}
     try:
         if query.get("version") is not None:
-            return reference.commit_of(query["version"])
+            return reference.commit_of(shown(query["version"]))
+        if not is_name(f"origin/{branch}"):
+            return None
         if query.get("timestamp") is not None:
-            return reference.commit_at(to_i(query["timestamp"]), branch)
+            return reference.commit_at(integer(query["timestamp"], "          ts = timestamp.to_i"), branch)
         if query.get("date") is not None:
-            return reference.commit_at(_moment(query["date"]), branch)
+            return reference.commit_at(_moment(call, query["date"]), branch)
         return reference.last_touching(path, branch)
     except (NoSuchBranch, NoSuchCommit) as error:
         raise HttpError(404, str(error)) from error
@@ -162,20 +171,16 @@ def _commit_for(call: Call, path: str, one: str) -> Commit | None:
 def branch_of(call: Call) -> str:
     """The branch that the query names."""
     named = call.query.get("branch")
-    return "master" if named is None else str(named)
+    if isinstance(named, list):
+        return "/".join(map(shown, named))
+    return "master" if named is None else shown(named)
 
 
-def _moment(text: str) -> float:
-    for form in ("", "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%d %b %Y", "%d %B %Y", "%Y-%m"):
-        try:
-            given = datetime.strptime(text, form) if form else datetime.fromisoformat(text)  # noqa: DTZ007 - below
-        except ValueError:
-            continue
-        return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
-    try:
-        return email.utils.parsedate_to_datetime(text).timestamp()
-    except ValueError as error:
-        raise HttpError(500, f"no time information in {json.dumps(text)}") from error
+def _moment(call: Call, date: Any) -> float:
+    if not isinstance(date, str):
+        kind = "Array" if isinstance(date, list) else "ActionController::Parameters"
+        raise HttpError(500, f"no implicit conversion of {kind} into String")
+    return moment(date, call.services.clock.wall())
 
 
 def _job(call: Call, path: str) -> Job:
@@ -241,8 +246,8 @@ def versions(call: Call, resource: str = "") -> Document:
     _history_headers(call)
     resource = re.sub("/?platforms", "", resource)
     branch = branch_of(call)
-    offset = to_i(call.query.get("offset"))
-    _, limit = page(call.query, 100)
+    limit = min(integer(call.query.get("limit"), LIMIT, 100), 500)
+    offset = integer(call.query.get("offset"), "      offset = (offset || 0).to_i")
     history = _history(call, resource, branch, f"origin/{branch}", call.services.reference.branches)
     if not history:
         raise HttpError(404, f"{resource} does not exist.")
@@ -254,11 +259,6 @@ def versions(call: Call, resource: str = "") -> Document:
     parent = resource.rsplit("/", 1)[0] if "/" in resource else ""
     links = [call.link("self", f"{resource}/versions".lstrip("/"), COLLECTION), call.link("parent", parent)]
     return Document({"total": len(history), "offset": offset, "items": shown, "links": links})
-
-
-def no_method(name: str, line: str, marked: str) -> str:
-    """What Ruby says of a method that nothing has not, with the line of the source and the place in it."""
-    return f"undefined method `{name}' for nil:NilClass\n\n{line}\n{' ' * line.index(marked)}{'^' * len(marked)}"
 
 
 def version(call: Call, version: str, resource: str = "") -> Document:
@@ -278,8 +278,8 @@ def latest(call: Call, resource: str = "") -> Empty:
     newest = call.services.reference.last_touching(re.sub("/?platforms", "", resource))
     if newest is None:
         raise HttpError(500, no_method("oid", "    sha = repository.find(resource_path).oid", ".oid"))
-    full = call.path + (f".{call.format}" if call.path.endswith("/latest") and call.format else "")
-    full += f"?{call.query_text}" if call.query_text else ""
+    words = [word for word in call.query_text.rstrip("&").split("&") if not re.match("(_|callback)=", word)]
+    full = call.path + (f"?{'&'.join(words)}" if any(words) else "")
     call.location = call.href(re.sub(r"latest(.json)?$", newest.oid, full))
     return Empty(307)
 
@@ -292,6 +292,10 @@ def _history_headers(call: Call) -> None:
 def _history(call: Call, resource: str, name: str, shown_name: str, branches: Collection[str]) -> list[Commit]:
     """The history from a branch among those, or from a version."""
     try:
+        if "\0" in shown_name:
+            raise HttpError(500, "string contains null byte")
+        if not is_name(shown_name):
+            raise HttpError(500, f"cannot locate local branch '{shown_name}'")
         if name in call.services.reference.branches and name not in branches:
             raise NoSuchReference(name)
         return call.services.reference.versions(resource, name)

@@ -12,8 +12,8 @@ from g5kdeploy.lab.api import around, deployments, environments, grants, jobs, r
 from g5kdeploy.lab.api.answer import Answer, Document
 from g5kdeploy.lab.api.call import Call
 
-SLASH = "\u2215"
-"""Stands for an escaped slash while a path is taken apart: such a one does not part names."""
+ESCAPED = {"/": "\u2215", ".": "\u2024"}
+"""What stands for an escaped slash or dot while a path is taken apart: such a one does not part names."""
 
 Handler = Callable[..., Answer]
 Routes = list[tuple[tuple[str, ...], str, Handler]]
@@ -142,8 +142,8 @@ _inside = _map([*_reads(GET), *WRITES])
 _outside = _map([*_reads(GET), *WRITES, *OTHER_SERVICES])
 
 
-def find(method: str, path: str, alone: bool) -> tuple[Handler, dict[str, Any], str]:
-    """Handler, the parts of the path, and its suffix; raises werkzeug's exceptions when no route takes it.
+def find(method: str, path: str, alone: bool) -> tuple[Handler, dict[str, Any], str | None]:
+    """Handler, the parts of the path, and its suffix, if it has one; raises werkzeug's exceptions when no route takes it.
 
     `alone`: the API server by itself, without the services that the proxy has beside it.
     """
@@ -154,15 +154,21 @@ def find(method: str, path: str, alone: bool) -> tuple[Handler, dict[str, Any], 
                 handler, parts = adapter.match(at, wanted)
             except (NotFound, MethodNotAllowed):
                 continue
-            return handler, {name: part.replace(SLASH, "/") for name, part in parts.items()}, suffix
+            return handler, {name: _unescaped(part) for name, part in parts.items()}, suffix
     raise NotFound
 
 
-def _readings(path: str) -> list[tuple[str, str]]:
+def _unescaped(part: str) -> str:
+    for character, stand_in in ESCAPED.items():
+        part = part.replace(stand_in, character)
+    return part
+
+
+def _readings(path: str) -> list[tuple[str, str | None]]:
     """The path as it is, and without the suffix of its last part."""
     head, _, last = path.rpartition("/")
-    stem, dot, suffix = last.partition(".")
-    readings = [(path, "")]
-    if dot and stem and "." not in suffix:
+    stem, _, suffix = last.partition(".")
+    readings: list[tuple[str, str | None]] = [(path, None)]
+    if suffix and stem and "." not in suffix:
         readings.append((f"{head}/{stem}", suffix))
     return readings

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from g5kdeploy.lab.api.answer import Document
-from g5kdeploy.lab.api.call import Call, HttpError, blank
+from g5kdeploy.lab.api.call import Call, HttpError, any_of
 from g5kdeploy.lab.api.jobs import described
-from g5kdeploy.lab.api.reference import look_up, no_method
+from g5kdeploy.lab.api.reference import look_up
+from g5kdeploy.lab.api.ruby import blank, no_method
 from g5kdeploy.lab.oar import Job, Resource
 
 KINDS = {
@@ -42,7 +43,7 @@ def of_site(call: Call, site: str) -> Document:
         query.update(job_details="no", waiting="no")
     address = query.get("network_address")
     if address is not None:
-        clusters: set[Any] = {address.split("-")[0] or None}
+        clusters: set[Any] = {_cluster_of(address)}
     else:
         found = look_up(call, f"/sites/{site}/clusters", many="")
         if found is None:
@@ -54,6 +55,14 @@ def of_site(call: Call, site: str) -> Document:
     wanted = {kind for kind in KINDS.values() if query.get(kind) != "no"}
     links = [call.link("self", f"/sites/{site}/status"), call.link("parent", f"/sites/{site}")]
     return _answer(call, site, links, wanted, clusters, query)
+
+
+def _cluster_of(address: Any) -> Any:
+    """The cluster of a node's address; a list is taken for one name, which no cluster has."""
+    if isinstance(address, dict):
+        line = "      valid_clusters = [params[:network_address].split('-').first]"
+        raise HttpError(500, no_method("split", line, ".split", address))
+    return str(address) if isinstance(address, list) else address.split("-")[0] or None
 
 
 def of_cluster(call: Call, site: str, cluster: str) -> Document:
@@ -74,7 +83,7 @@ def _answer(
         for one in scheduler.resources()
         if KINDS.get(one.type) in wanted
         and one.properties.get("cluster") in {*clusters, None}
-        and (blank(address) or address in (one.address, one.properties.get("host")))
+        and (blank(address) or not {one.address, one.properties.get("host")}.isdisjoint(any_of(address)))
     ]
     jobs = [job for job in scheduler.current() if query.get("waiting") != "no" or job.state.lower() not in HELD_BACK]
     shown: dict[str, Any] = {"uid": int(call.services.clock.wall()), "links": links}

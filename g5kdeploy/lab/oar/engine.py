@@ -205,19 +205,17 @@ class Oar:
         """The jobs that pass a query, newest first."""
         conditions: list[str] = []
         values: list[object] = []
-        for column, value in (("user", query.user), ("name", query.name), ("project", query.project)):
-            if value is not None:
-                conditions.append(f"{column} = ?")
-                values.append(value)
-        if query.id is not None:
-            conditions.append("id = ?")
-            values.append(query.id)
-        if query.queue is not None:
-            conditions.append("queue = ?")
-            values.append(query.queue)
-        if query.states is not None:
-            conditions.append(f"state IN ({', '.join('?' for _ in query.states)})")
-            values += query.states
+        for column, wanted in (
+            ("user", query.users),
+            ("name", query.names),
+            ("project", query.projects),
+            ("id", query.ids),
+            ("state", query.states),
+            ("queue", query.queues),
+        ):
+            if wanted is not None:
+                conditions.append(f"{column} IN ({', '.join('?' for _ in wanted)})")
+                values += wanted
         where = " AND ".join(conditions) or "1"
         table = f"FROM jobs JOIN alternatives ON job = id WHERE {where}"
         page = (-1 if query.limit is None else query.limit, query.offset)

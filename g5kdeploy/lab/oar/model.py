@@ -100,14 +100,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Query:
-    """Which jobs to list. None does not filter; an empty `states` or `queue` matches nothing."""
+    """Which jobs to list: those with any of the values. None does not filter; an empty sequence matches nothing."""
 
-    user: str | None = None
-    name: str | None = None
-    project: str | None = None
-    id: int | None = None
+    users: Sequence[str] | None = None
+    names: Sequence[str] | None = None
+    projects: Sequence[str] | None = None
+    ids: Sequence[int] | None = None
     states: Sequence[str] | None = None
-    queue: str | None = None
+    queues: Sequence[str] | None = None
     limit: int | None = None
     offset: int = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -222,6 +223,14 @@ class Reference:
         if branch not in self.branches:
             raise NoSuchBranch(f"origin/{branch}")
         return self.branches[branch]
+
+
+def is_name(branch: str) -> bool:
+    """Whether git takes this as the name of a branch, be it there or not."""
+    parts = branch.split("/")
+    return not re.search(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|\.$", branch) and all(
+        part and not part.startswith(".") and not part.endswith(".lock") for part in parts
+    )
 
 
 def pairs(line: Sequence[Commit]) -> list[tuple[Commit, Commit | None]]:

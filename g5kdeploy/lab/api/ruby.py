@@ -1,0 +1,65 @@
+"""How Ruby and Rails read and print values: the real server's habits with what a client gives it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+
+def to_i(value: Any) -> int:
+    """A number as Ruby's to_i reads it: the digits in front, 0 when there are none."""
+    if isinstance(value, bool) or value is None:
+        return 0
+    if isinstance(value, int | float):
+        return int(value)
+    match = re.match(r"\s*([+-]?\d+(?:_\d+)*)", str(value), re.ASCII)
+    return int(match[1]) if match else 0
+
+
+def blank(value: Any) -> bool:
+    """Rails' blank?: nothing, false, or text of spaces only."""
+    return (
+        value is None or value is False or value == [] or value == {} or (isinstance(value, str) and not value.strip())
+    )
+
+
+def shown(value: Any) -> str:
+    """A value within a text: a text is itself, all else as it is written in a program."""
+    return value if isinstance(value, str) else written(value)
+
+
+def written(value: Any) -> str:
+    """A value as it is written in a program (`inspect`)."""
+    if value is None:
+        return "nil"
+    if isinstance(value, list):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{written(key)}=>{written(one)}" for key, one in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def no_method(name: str, line: str, marked: str, value: Any = None) -> str:
+    """What Ruby says of a method that a value has not, with the line of the source and the place in it."""
+    alike: tuple[str, ...] = ()
+    if isinstance(value, list):
+        whose, alike = f"{_within(value)}:Array", ("to_s", "to_a", "to_h")
+    elif isinstance(value, dict):
+        whose, alike = _within(value), ("to_s", "to_h")
+    else:
+        whose = "nil:NilClass" if value is None else f"{written(value)}:String"
+    hint = "\nDid you mean?  " + "\n               ".join(alike) if name == "to_i" and alike else ""
+    place = f"{' ' * line.index(marked)}{'^' * len(marked)}"
+    return f"undefined method `{name}' for {whose}\n\n{line}\n{place}{hint}"
+
+
+def _within(value: Any) -> str:
+    """As `written`, but mappings are what Rails keeps parameters in."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_within, value))}]"
+    return (
+        f"#<ActionController::Parameters {written(value)} permitted: false>"
+        if isinstance(value, dict)
+        else (written(value))
+    )
