@@ -54,14 +54,14 @@ def _running() -> dict[str, Any]:
     "Start it and wait until it is ready",
     "Start the lab and wait until its API answers. Nodes are switched on when a job needs them.\n\n"
     "As root it listens on port 22 and puts its names into /etc/hosts until it is stopped.",
-    "g5kdeploy lab start --nodes 2",
+    "g5kdeploy lab start --nodes 2\ng5kdeploy lab start --nodes 1 --sites 1",
 )
-@click.option("--nodes", type=int, default=2, show_default=True, help="Number of nodes.")
+@click.option("--nodes", type=int, default=2, show_default=True, help="Number of nodes of each site.")
 @click.option("--memory", type=int, default=1024, show_default=True, metavar="MIB", help="Memory of each node.")
 @click.option("--cpus", type=int, default=None, help="Processors of each node [default: 1, or 2 for one node].")
 @click.option("--pace", type=float, default=60.0, show_default=True, help="Divides pauses; 1 is the real site.")
 @click.option("--reference", default=None, metavar="TAR|URL", help="Real reference data, served beside the lab's site.")
-@click.option("--sites", type=int, default=0, show_default=True, help="Further sites, whose nodes are not there.")
+@click.option("--sites", type=int, default=0, show_default=True, help="Further sites.")
 @click.option(
     "--max-startups", type=int, default=0, metavar="N", help="Logins at once that the gateway stands [default: any]."
 )

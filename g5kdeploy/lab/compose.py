@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab import fetch, further, inventory, kaenv, kaenv_command, reference, seed
+from g5kdeploy.lab import fetch, inventory, kaenv, kaenv_command, reference, seed
 from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.deployments import Deployments
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
@@ -18,48 +19,57 @@ from g5kdeploy.lab.oar import Hooks, Job, Oar, Resource, Scheduler
 from g5kdeploy.lab.oar.admission import GRID5000
 from g5kdeploy.lab.orders import UnluckyDeployer
 from g5kdeploy.lab.reference import NodeHardware, Reference
+from g5kdeploy.lab.reference.generate import EPOCH, ClusterPlan, world
+from g5kdeploy.lab.reference.tree import commit
 from g5kdeploy.lab.services import SiteServices
 from g5kdeploy.lab.settings import Places, Settings
-from g5kdeploy.lab.site import disk, home, images, jobs, names
-from g5kdeploy.lab.site.deployer import Deployer, refusal
+from g5kdeploy.lab.site import disk, images, jobs, names
+from g5kdeploy.lab.site.deployer import BySite, Deployer, refusal
+from g5kdeploy.lab.site.grid import Grid
+from g5kdeploy.lab.site.images import Images
 from g5kdeploy.lab.site.site import Site
 from g5kdeploy.lab.unmanned import Unmanned
 
 DOWNLOAD_SECONDS = 300.0
+PLAYED, LARGE = 2, NodeHardware(cores=4, memory=4 * 2**30, more_disks=2)
+"""How many nodes there are in a cluster whose nodes are not there, and what they would be."""
 
 
 @dataclass(frozen=True)
 class Composed:
-    """What stands behind the API, and the schedulers, which are to be started and stopped."""
+    """What stands behind the API; schedulers are to be started and stopped, deployers to be stopped."""
 
     services: SiteServices
     oars: tuple[Oar, ...]
-    others: list[str]
-    """The nodes of further sites."""
+    deployers: tuple[Deployer, ...]
+    nodes: list[str]
+    """All nodes of the lab's sites, those too that are not there."""
     unlucky: UnluckyDeployer
 
 
-def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) -> Composed:
+def compose(places: Places, settings: Settings, grid: Grid) -> Composed:
     """Everything behind the API of a lab; nothing of it is started yet."""
     data = data_of(settings)
-    found = inventory.resources(data, names.SITE, names.NETWORK)
-    kavlan = _kavlan(places, site)
-    played = further.Played(settings.pace)
-    unlucky = UnluckyDeployer(further.BySite(deployer, dict.fromkeys(further.NAMES[: settings.sites], played)))
-    oar = Oar(
-        places.folder / "oar.sqlite",
-        found,
-        pace=settings.pace,
-        hooks=_hooks(site, kavlan, deployer, unlucky),
-        users=lambda user: user == settings.user,
-        directories=lambda user, path: jobs.directory(site, path),
-        rules=GRID5000,
-    )
-    kavlan.holders = lambda vlan: _holders(oar, vlan)
-    more = further.schedulers(data, settings.sites, places.folder, settings.pace, settings.user)
-    kavlans = {names.SITE: kavlan}
-    kavlans |= {name: further.kavlan(data, name, one, places.folder) for name, one in more.items()}
+    kavlans = {name: _kavlan(places, site, data) for name, site in grid.sites.items()}
+    deployers = {
+        name: Deployer(site, Images(site, places.of(name) / "images"), settings.pace)
+        for name, site in grid.sites.items()
+    }
+    unlucky = UnluckyDeployer(BySite(deployers))
+    oars = {}
+    for name, site in grid.sites.items():
+        oar = oars[name] = Oar(
+            places.of(name) / "oar.sqlite",
+            inventory.resources(data, name, site.names.network),
+            pace=settings.pace,
+            hooks=_hooks(site, kavlans[name], deployers[name], unlucky),
+            users=lambda user: user == settings.user,
+            directories=lambda user, path, site=site: jobs.directory(site, path),  # type: ignore[misc]
+            rules=GRID5000,
+        )
+        kavlans[name].holders = functools.partial(_holders, oar)
     environments = kaenv.Environments(_registered(), places.folder / "environments.json")
+    homes = {name: site.homes for name, site in grid.sites.items()}
 
     def rights(user: str, nodes: list[str]) -> bool:
         return services.may_deploy(user, nodes)
@@ -70,32 +80,34 @@ def compose(places: Places, settings: Settings, site: Site, deployer: Deployer) 
         environments,
         rights=rights,
         kavlans=kavlans,
-        fetch=fetch.from_homes(places.homes, names.SITE),
+        fetch=fetch.from_homes(homes),
         refuses=refusal,
     )
-    site.commands.others["kaenv"] = kaenv_command.Kaenv(
-        environments, settings.user, deployments.fetch, lambda url: images.unreachable(site, url)
-    )
-    secret = home.password(site.folder / "password")
+    for site in grid.sites.values():
+        site.commands.others["kaenv"] = kaenv_command.Kaenv(
+            environments, settings.user, deployments.fetch, functools.partial(images.unreachable, site)
+        )
     services = SiteServices(
         reference=data,
-        oars={names.SITE: oar, **others(data, settings.jobs), **more},
-        accounts=Accounts({settings.user: secret}, sites=tuple(_holders_of_nodes(data))),
+        oars={**others(data, settings.jobs), **oars},
+        accounts=Accounts({settings.user: grid.password}, sites=tuple(_holders_of_nodes(data))),
         deployments=deployments,
         environments=environments,
         kavlans=kavlans,
-        homes=places.homes,
+        homes=homes,
     )
-    nodes = [address for name in more for address in kavlans[name].interfaces]
-    return Composed(services, (oar, *more.values()), nodes, unlucky)
+    nodes = [address for kavlan in kavlans.values() for address in kavlan.interfaces]
+    return Composed(services, tuple(oars.values()), tuple(deployers.values()), nodes, unlucky)
 
 
 def data_of(settings: Settings) -> Reference:
-    """The reference data of the lab's own site, beside that of further sites and the real one that the settings name."""
-    hardware = NodeHardware(cores=settings.cpus, memory=settings.memory * 2**20, disk=disk.SIZE)
-    own = reference.lab_site(settings.nodes, hardware, names.NETWORK)
-    if settings.sites:
-        own = reference.beside(own, further.reference(settings.sites))
+    """The reference data of the lab's own sites, beside the real one that the settings name."""
+    booted = NodeHardware(cores=settings.cpus, memory=settings.memory * 2**20, disk=disk.SIZE)
+    plans = []
+    for one in names.SITES[: 1 + settings.sites]:
+        played = [ClusterPlan(one.played, PLAYED, LARGE)] if one.played else []
+        plans.append((one.site, one.network, [ClusterPlan(one.cluster, settings.nodes, booted), *played]))
+    own = Reference({"master": [commit(world(plans), EPOCH, "initial import")]}, EPOCH)
     if not settings.reference:
         return own
     deadline = Deadline.after(DOWNLOAD_SECONDS, f"the reference data {settings.reference}")
@@ -106,13 +118,14 @@ def others(data: Reference, jobs: str | None = None) -> dict[str, Scheduler]:
     """Schedulers for the sites that the lab only knows from reference data; `jobs`: a file of what one of them has."""
 
     def resources_of(site: str) -> Callable[[], list[Resource]]:
-        return lambda: inventory.resources(data, site, names.NETWORK)
+        return lambda: inventory.resources(data, site, names.LAB.network)
 
-    found: dict[str, Scheduler] = {site: Unmanned(resources_of(site)) for site in data.sites() if site != names.SITE}
+    own = {one.site for one in names.SITES}
+    found: dict[str, Scheduler] = {site: Unmanned(resources_of(site)) for site in data.sites() if site not in own}
     if jobs:
         entries = seed.read(Path(jobs))
         site = _site_of(data, found, seed.nodes_of(entries), jobs)
-        everything = inventory.resources(data, site, names.NETWORK)
+        everything = inventory.resources(data, site, names.LAB.network)
         found[site] = seed.StoredJobs(lambda: everything, seed.jobs(entries, everything, time.time()))
     return found
 
@@ -142,20 +155,21 @@ def _registered() -> list[dict[str, Any]]:
     return found
 
 
-def _kavlan(places: Places, site: Site) -> Kavlan:
+def _kavlan(places: Places, site: Site, data: Reference) -> Kavlan:
     def move(interface: str, vlan: str) -> None:
-        site.network.move(names.number(interface), None if vlan == DEFAULT else int(vlan))
+        if node := site.nodes.get(interface):
+            site.network.move(node.index, None if vlan == DEFAULT else int(vlan))
 
     def dhcpd(vlan: str, action: str) -> None:
         if vlan != DEFAULT:
             site.network.dhcp(int(vlan), action == "start")
 
     kavlan = Kavlan(
-        usual_vlans(names.NETWORK.own_global),
-        dict.fromkeys(site.nodes, DEFAULT),
+        usual_vlans(site.names.network.own_global),
+        {f"{node['uid']}.{site.names.domain}": DEFAULT for node in data.nodes(site.names.site)},
         on_move=move,
         on_dhcpd=dhcpd,
-        store=places.folder / "kavlan.json",
+        store=places.of(site.names.site) / "kavlan.json",
     )
     for interface, vlan in kavlan.interfaces.items():  # as they were when the lab ended
         if vlan != DEFAULT:

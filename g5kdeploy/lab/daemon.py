@@ -37,46 +37,46 @@ class Daemon:
         """Bring everything up; returns what `lab status` tells of it."""
         from g5kdeploy.lab import environments
         from g5kdeploy.lab.site import home
-        from g5kdeploy.lab.site.deployer import Deployer
-        from g5kdeploy.lab.site.images import Images
-        from g5kdeploy.lab.site.site import Site
+        from g5kdeploy.lab.site.grid import Grid
+        from g5kdeploy.lab.site.names import LAB
+        from g5kdeploy.lab.site.site import ACCESS, FRONTEND
 
         builder = environments.Builder()
         for name in environments.AT_START:
             builder.system(name, deadline, self._say)
-        self._say("network, frontend, gateway and web server")
+        self._say("networks, frontends, gateway and web servers")
         home.remove_stale()
-        site = Site(self.settings, self.places, builder.system)
-        self._undo.append(("site", site.stop))
-        site.start(deadline)
-        deployer = Deployer(site, Images(site, self.places.folder / "images"), self.settings.pace)
-        self._undo.append(("deployments", deployer.stop))
-        self._say("scheduler and API")
-        url = self._serve(site, deployer)
-        site.write_credentials(url)
+        grid = Grid(self.settings, self.places, builder.system)
+        self._undo.append(("sites", grid.stop))
+        grid.start(deadline)
+        self._say("schedulers and API")
+        url = self._serve(grid)
+        grid.write_credentials(url)
+        access, frontend = grid.address(ACCESS), grid.address(FRONTEND)
         return {
             "pid": os.getpid(),
             "url": url,
             "home": str(self.places.home),
             "user": self.settings.user,
-            "site": "lab",
-            "nodes": list(site.nodes),
-            "access": f"{site.access.host}:{site.access.port}",
-            "frontend": f"{site.frontend.host}:{site.frontend.port}",
+            "site": LAB.site,
+            "nodes": list(grid.nodes),
+            "access": f"{access.host}:{access.port}",
+            "frontend": f"{frontend.host}:{frontend.port}",
             "pace": self.settings.pace,
-            "names_in_hosts": site.names_in_hosts,
+            "names_in_hosts": grid.names_in_hosts,
             "started_at": int(time.time()),
         }
 
-    def _serve(self, site: Any, deployer: Any) -> str:
+    def _serve(self, grid: Any) -> str:
         from g5kdeploy.lab import compose
         from g5kdeploy.lab.api import Server, make_app
         from g5kdeploy.lab.control_socket import Listener
         from g5kdeploy.lab.faults import Faults
         from g5kdeploy.lab.orders import Orders
 
-        made = compose.compose(self.places, self.settings, site, deployer)
+        made = compose.compose(self.places, self.settings, grid)
         self._undo.append(("deployments' store", made.services.deployments.close))
+        self._undo += [("deployments", one.stop) for one in made.deployers]
         for oar in made.oars:
             oar.start()
             self._undo.append(("scheduler", oar.stop))
@@ -91,7 +91,7 @@ class Daemon:
             server.start()
         self._undo.append(("API", server.stop))
         files.write(port_file, f"{server.port}\n")
-        orders = Orders(app, made.unlucky, made.services.oars, [*site.nodes, *made.others])
+        orders = Orders(app, made.unlucky, made.services.oars, made.nodes)
         self._undo.append(("faults", app.clear))
         self._undo.append(("orders", Listener(self.places.control, orders.take).stop))
         return f"http://127.0.0.1:{server.port}/stable"

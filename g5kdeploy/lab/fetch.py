@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 SECONDS = 10
@@ -36,15 +36,21 @@ def over_http(url: str) -> bytes:
         connection.close()
 
 
-def from_homes(homes: Path, site: str) -> Callable[[str], bytes]:
-    """A reader for which http://public.SITE.grid5000.fr/~USER/x is the file HOME/public/x; the rest goes over HTTP."""
+def from_homes(homes: Mapping[str, Path]) -> Callable[[str], bytes]:
+    """A reader for which http://public.SITE.grid5000.fr/~USER/x is the file HOME/public/x; the rest goes over HTTP.
+
+    `homes`: where those of each site are.
+    """
+    known = {
+        name: folder for site, folder in homes.items() for name in (f"public.{site}.grid5000.fr", f"public.{site}")
+    }
 
     def fetch(url: str) -> bytes:
         parts = urllib.parse.urlsplit(url)
         user, _, path = parts.path.removeprefix("/~").partition("/")
-        if parts.hostname not in (f"public.{site}.grid5000.fr", f"public.{site}") or not parts.path.startswith("/~"):
+        if parts.hostname not in known or not parts.path.startswith("/~"):
             return over_http(url)
-        file = public_file(homes, user, urllib.parse.unquote(path))
+        file = public_file(known[parts.hostname], user, urllib.parse.unquote(path))
         return file.read_bytes() if file is not None and file.is_file() else b"<html>404 Not Found</html>"
 
     return fetch

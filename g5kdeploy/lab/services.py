@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class SiteServices:
     """All that `api.make_app` needs. Mappings are by site ("lab").
 
-    `homes` holds the users' homes; `homes/<user>/public` is served under S/public/<user>/. `trust_proxy` takes the
+    `homes` holds the users' homes on each site; `<user>/public` in them is served under S/public/<user>/. `trust_proxy` takes the
     user from the header X-Api-User-Cn, as the API server does behind the site's proxy, and asks for no password.
     `public_url` is where clients find the API ("https://api.grid5000.fr"); empty: where the request went.
     """
@@ -33,7 +33,7 @@ class SiteServices:
     deployments: Deployments
     environments: Environments
     kavlans: Mapping[str, Kavlan] = field(default_factory=dict)
-    homes: Path | None = None
+    homes: Mapping[str, Path] = field(default_factory=dict)
     metrics: Callable[[str, Mapping[str, str]], list[dict[str, Any]]] | None = None
     clock: Clock = SYSTEM
     trust_proxy: bool = False

@@ -9,17 +9,18 @@ from typing import Any
 
 from g5kdeploy.base import files, folders
 from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab.site.names import LAB, SITES
 
 USER = "jdoe"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One lab: number of nodes, each with `memory` MiB and `cpus`.
+    """One lab: number of nodes of each site, each with `memory` MiB and `cpus`.
 
     `pace` divides the pauses of scheduler and deployer: 1 is the real site. `reference` is an archive or URL of real
     reference data, served beside the lab's own site; `jobs` a file of jobs that one of those sites has.
-    `sites` is the number of further sites whose nodes are not there. `max_startups` is how many connections to the
+    `sites` is the number of further sites, with as many nodes each. `max_startups` is how many connections to the
     gateway may wait for their login at once; 0 for any number.
     """
 
@@ -44,8 +45,8 @@ class Settings:
         if not 1 <= self.pace <= 10_000:
             raise Problem(f"the pace is 1 (the real site's) or more, not {self.pace:g}")
 
-        if not 0 <= self.sites <= 4:
-            raise Problem(f"a lab has up to 4 sites beside its own, not {self.sites}")
+        if not 0 <= self.sites < len(SITES):
+            raise Problem(f"a lab has up to {len(SITES) - 1} sites beside its own, not {self.sites}")
         if self.max_startups < 0:
             raise Problem(f"a gateway stands some connections, or any number (0), not {self.max_startups}")
         if self.jobs and not self.reference:
@@ -81,14 +82,17 @@ class Places:
         """LAB_HOME: what a client is given as its home."""
         return self.folder / "home"
 
-    @property
-    def homes(self) -> Path:
-        """Users' homes on the frontend; `<user>/public` is on the web."""
-        return self.folder / "homes"
+    def of(self, site: str) -> Path:
+        """What is a site's own: that of further ones is below the lab's own."""
+        return self.folder if site == LAB.site else self.folder / site
+
+    def homes(self, site: str) -> Path:
+        """Users' homes on a site's frontend; `<user>/public` is on the web."""
+        return self.of(site) / "homes"
 
     @property
     def nodes(self) -> Path:
-        """A folder for each node: disk, console log, host keys."""
+        """A folder for each node, whatever its site: disk, console log, host keys."""
         return self.folder / "nodes"
 
     @property

@@ -208,7 +208,7 @@ class Lab:
             ),
             environments=self.environments,
             kavlans=kavlans,
-            homes=folder / "homes",
+            homes={"lab": folder / "homes"},
             clock=self.hand.as_clock(),
         )
         self.faults = Faults(make_app(self.services))

@@ -266,7 +266,7 @@ def test_head(quiet_lab: Lab) -> None:
 
 
 def test_a_public_folder(quiet_lab: Lab) -> None:
-    folder = quiet_lab.services.homes / "jdoe" / "public" / "cache"  # type: ignore[operator]
+    folder = quiet_lab.services.homes["lab"] / "jdoe" / "public" / "cache"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "nix-cache-info").write_text("StoreDir: /nix/store\n")
     (folder.parent.parent / "private").write_text("secret")

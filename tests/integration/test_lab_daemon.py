@@ -129,16 +129,17 @@ def test_what_cannot_start_says_why(home: Path) -> None:
 
 def test_further_sites_take_reservations_and_deployments(home: Path) -> None:
     lab = Lab.start(home, "--nodes", "1", "--sites", "2", "--pace", "100")
-    asked = {"command": "sleep 1h", "resources": "nodes=2,walltime=1", "types": ["deploy"]}
+    assert lab.record["nodes"] == ["vm-1.lab.grid5000.fr", "westa-1.west.grid5000.fr", "easta-1.east.grid5000.fr"]
+    asked = {"command": "sleep 1h", "resources": "{cluster='westb'}/nodes=2,walltime=1", "types": ["deploy"]}
     made = lab.session.post(f"{lab.record['url']}/sites/west/jobs", json=asked, timeout=60)
     assert made.status_code == 201, made.text
     where = f"{lab.record['url']}/sites/west"
 
-    def until(path: str, key: str, wanted: str) -> dict[str, Any]:
+    def until(path: str, key: str, wanted: Any) -> dict[str, Any]:
         end = time.monotonic() + 120
         while time.monotonic() < end:
             found: dict[str, Any] = lab.session.get(f"{where}/{path}", timeout=60).json()
-            if found[key] == wanted:
+            if found.get(key) == wanted:
                 return found
             time.sleep(0.1)
         pytest.fail(f"{path} is not {wanted}")
@@ -156,6 +157,15 @@ def test_further_sites_take_reservations_and_deployments(home: Path) -> None:
     disks = {**asked, "resources": "{type='disk'}/host=1/disk=1+{cluster='westb'}/nodes=1,walltime=1", "types": []}
     held = lab.session.post(f"{where}/jobs", json=disks, timeout=60)
     assert held.status_code == 201, held.text
+    # A command runs on the site's own frontend; one for nodes that are not there is played
+    assert lab.session.delete(f"{where}/jobs/{made.json()['uid']}", timeout=60).status_code == 202
+    one = {**asked, "resources": "{cluster='westb'}/nodes=1,walltime=1"}
+    here = {**one, "command": "hostname > public/ran", "types": ["cosystem"]}
+    until(f"jobs/{lab.session.post(f'{where}/jobs', json=here, timeout=60).json()['uid']}", "state", "terminated")
+    read = lab.session.get(f"{where}/public/jdoe/ran", timeout=60)
+    assert (read.text, lab.api("GET", "public/jdoe/ran").status_code) == ("fwest\n", 404)
+    played = {**one, "command": "exit 3", "types": []}
+    until(f"jobs/{lab.session.post(f'{where}/jobs', json=played, timeout=60).json()['uid']}", "exit_code", 768)
 
 
 def test_a_gateway_stands_few_logins_at_once(home: Path) -> None:

@@ -12,6 +12,7 @@ from g5kdeploy.base.cpio import Entry
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab.site import disk
+from g5kdeploy.lab.site.names import LAB
 from g5kdeploy.lab.site.namespace import Namespace
 from g5kdeploy.lab.site.nodes import Hardware, Node, _into_filesystem
 
@@ -88,7 +89,7 @@ def test_keys_and_names_are_written_into_a_filesystem(tmp_path: Path) -> None:
 
 
 def test_a_node_forgets_its_systems_and_keeps_its_scratch_partition(tmp_path: Path) -> None:
-    node = Node(1, tmp_path / "vm-1", Hardware(1024, 1), Namespace())
+    node = Node(LAB, 1, tmp_path / "vm-1", Hardware(1024, 1), Namespace())
     where = node.ensure_disk(deadline())
     marks = {name: name.encode() for name in (disk.PROD, disk.DEPLOY, disk.TMP)}
     for name, mark in marks.items():

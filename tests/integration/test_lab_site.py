@@ -1,4 +1,4 @@
-"""A whole site without its nodes: real namespaces, sshd, dnsmasq, web server and commands."""
+"""Two whole sites without their nodes: real namespaces, sshd, dnsmasq, web servers and commands."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from g5kdeploy.lab.fetch import over_http
 from g5kdeploy.lab.kaenv import Environments, environment
 from g5kdeploy.lab.kaenv_command import Kaenv
 from g5kdeploy.lab.settings import Places, Settings
-from g5kdeploy.lab.site import home, images, names
+from g5kdeploy.lab.site import home, images
+from g5kdeploy.lab.site.grid import Grid
+from g5kdeploy.lab.site.names import LAB, SITES
 from g5kdeploy.lab.site.namespace import missing
-from g5kdeploy.lab.site.site import Site
+from g5kdeploy.lab.site.site import ACCESS, FRONTEND, Site
 from g5kdeploy.lab.site.systems import System
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or bool(missing(True)), reason=f"needs root and namespaces: {missing(True)}"
 )
 
+WEST = SITES[1]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -45,13 +48,18 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def site(hosts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(Settings(nodes=2), Places(tmp_path_factory.mktemp("state") / "lab"), _no_environment)
+def grid(hosts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
+    made = Grid(Settings(nodes=2, sites=1), Places(tmp_path_factory.mktemp("state") / "lab"), _no_environment)
     try:
-        made.start(Deadline.after(120, "the site"))
+        made.start(Deadline.after(240, "the sites"))
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture(scope="module")
+def site(grid: Grid) -> Site:
+    return grid.first
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +84,7 @@ def test_gateway_and_frontend_let_the_user_in(run: Run) -> None:
 def test_the_frontend_resolves_the_sites_names(run: Run) -> None:
     done = run("flab", "getent hosts vm-2.lab.grid5000.fr public.lab.grid5000.fr vm-1-kavlan-4")
     found = [line.split()[0] for line in done.stdout.splitlines()]
-    assert found == [names.node_ip(2), names.PUBLIC_IP, names.node_ip(1, 4)]
+    assert found == [LAB.node_ip(2), LAB.public_ip, LAB.node_ip(1, 4)]
 
 
 def test_names_are_served_to_nodes_too(site: Site) -> None:
@@ -85,10 +93,10 @@ def test_names_are_served_to_nodes_too(site: Site) -> None:
         "s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(20)\n"
         "q=b'\\x00\\x01\\x01\\x00\\x00\\x01'+bytes(6)"
         "+b''.join(bytes([len(p)])+p.encode() for p in sys.argv[1].split('.'))+b'\\0\\0\\1\\0\\1'\n"
-        f"s.sendto(q,('{names.gateway()}',53)); print(socket.inet_ntoa(s.recv(512)[-4:]))"
+        f"s.sendto(q,('{LAB.gateway()}',53)); print(socket.inet_ntoa(s.recv(512)[-4:]))"
     )
     words = ["python3", "-c", code, "vm-1.lab.grid5000.fr"]
-    assert site.namespace.run(words, Deadline.after(60, "a name")).stdout.strip() == names.node_ip(1)
+    assert site.namespace.run(words, Deadline.after(60, "a name")).stdout.strip() == LAB.node_ip(1)
 
 
 def test_files_go_to_the_public_folder_and_come_over_http(run: Run, site: Site, tmp_path: Path) -> None:
@@ -96,7 +104,7 @@ def test_files_go_to_the_public_folder_and_come_over_http(run: Run, site: Site, 
     content.write_bytes(os.urandom(3_000_000))
     done = run("flab", "", program="sftp", input=f"put {content} public/content\n")
     assert done.returncode == 0, done.stderr
-    url = f"http://{names.PUBLIC}/~jdoe/content"
+    url = f"http://{LAB.public}/~jdoe/content"
     assert run("flab", f"curl -fsS {url} | cmp - public/content").returncode == 0
     kept = tmp_path / "kept"
     site.download(url, kept, Deadline.after(60, "a download"))
@@ -111,29 +119,30 @@ def test_parallel_readers_are_served(run: Run) -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
-def test_strangers_stay_outside(site: Site, tmp_path: Path) -> None:
-    key = tmp_path / "key"
+def test_strangers_stay_outside(grid: Grid, tmp_path: Path) -> None:
+    key, door = tmp_path / "key", grid.address(ACCESS)
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, timeout=60)
     for user in ("jdoe", "root"):
         words = ["ssh", "-F", "none", "-i", key, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
         words += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
-        words += ["-p", str(site.access.port), f"{user}@{site.access.host}", "id"]
+        words += ["-p", str(door.port), f"{user}@{door.host}", "id"]
         done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 255 and "Permission denied" in done.stderr
 
 
-def test_host_keys_are_known_beforehand(site: Site) -> None:
-    known = site.places.home / ".ssh" / "known_hosts"
+@pytest.mark.parametrize("where", ["lab", "west"])
+def test_host_keys_are_known_beforehand(grid: Grid, site: Site, where: str) -> None:
+    known, door = site.places.home / ".ssh" / "known_hosts", grid.address(FRONTEND, where)
     words = ["ssh", "-F", "none", "-i", site.places.home / ".ssh" / "id_ed25519", "-o", "StrictHostKeyChecking=yes"]
-    words += ["-o", f"UserKnownHostsFile={known}", "-o", "BatchMode=yes", "-p", str(site.frontend.port)]
+    words += ["-o", f"UserKnownHostsFile={known}", "-o", "BatchMode=yes", "-p", str(door.port)]
     done = subprocess.run(
-        [*words, f"jdoe@{site.frontend.host}", "echo in"], capture_output=True, text=True, timeout=120
+        [*words, f"jdoe@{door.host}", "hostname"], capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.stdout == "in\n", done.stderr
+    assert done.stdout == f"f{where}\n", done.stderr
 
 
 def test_the_frontends_commands_answer(run: Run, site: Site) -> None:
-    node = site.nodes[names.node(1)]
+    node = site.nodes[LAB.node(1)]
     node.console.parent.mkdir(parents=True, exist_ok=True)
     node.console.write_text("Linux version 6\nlogin:\n")
     assert run("flab", "kaconsole3 -m vm-1").stdout == "Linux version 6\nlogin:\n"
@@ -151,7 +160,7 @@ def test_environments_are_registered_on_the_frontend(run: Run, site: Site) -> No
     described = {
         "name": "own",
         "os": "linux",
-        "image": {"file": f"http://{names.PUBLIC}/~jdoe/own.tgz", "kind": "tar", "compression": "gzip"},
+        "image": {"file": f"http://{LAB.public}/~jdoe/own.tgz", "kind": "tar", "compression": "gzip"},
         "boot": {"kernel": "/vmlinuz"},
         "filesystem": "ext4",
     }
@@ -168,7 +177,7 @@ def test_environments_are_registered_on_the_frontend(run: Run, site: Site) -> No
 
 
 def test_a_console_that_is_followed_ends_with_its_reader(run: Run, site: Site) -> None:
-    node = site.nodes[names.node(1)]
+    node = site.nodes[LAB.node(1)]
     node.console.parent.mkdir(parents=True, exist_ok=True)
     node.console.write_text("begin\n")
     done = run("flab", "kaconsole3 -f -m vm-1 | head -1")
@@ -189,18 +198,56 @@ def test_nodes_move_between_bridges(site: Site) -> None:
 
 
 def test_a_job_without_an_environment_gets_no_node(site: Site) -> None:
-    assert site.open_for([names.node(1)], "jdoe") == [names.node(1)]
-    site.close_for([names.node(1)], "jdoe", deployed=True)
+    assert site.open_for([LAB.node(1)], "jdoe") == [LAB.node(1)]
+    site.close_for([LAB.node(1)], "jdoe", deployed=True)
 
 
-def test_nothing_of_a_stopped_site_is_left(hosts: Path, tmp_path: Path) -> None:
-    made = Site(Settings(nodes=1), Places(tmp_path / "lab"), _no_environment)
+def test_each_site_has_a_frontend_with_a_home_of_its_own(run: Run) -> None:
+    for host, name in (("fwest.west.grid5000.fr", "fwest"), ("west", "fwest"), ("flab", "flab")):
+        done = run(host, "hostname; echo $(hostname) > own; getent hosts frontend | cut -d ' ' -f 1")
+        assert done.stdout.split() == [name, (WEST if name == "fwest" else LAB).frontend_ip], done.stderr
+    assert run("flab", "cat own").stdout == "flab\n"
+    assert run("access.grid5000.fr", "cat lab/own west/own").stdout == "flab\nfwest\n"
+
+
+def test_names_of_all_sites_are_known_on_all(run: Run) -> None:
+    asked = f"getent hosts {LAB.node(2)} {WEST.node(2)} {WEST.public} vm-1 westa-1"
+    wanted = [LAB.node_ip(2), WEST.node_ip(2), WEST.public_ip, LAB.node_ip(1), WEST.node_ip(1)]
+    for host in ("flab", "fwest"):
+        assert [line.split()[0] for line in run(host, asked).stdout.splitlines()] == wanted
+
+
+def test_sites_reach_each_other_by_routing(run: Run) -> None:
+    for host, other, site in (("flab", "fwest", WEST), ("fwest", "flab", LAB)):
+        made = run(other, "echo $(hostname) > public/where")
+        assert made.returncode == 0, made.stderr
+        assert run(host, f"curl -fsS http://{site.public}/~jdoe/where").stdout == f"{other}\n"
+        # The keys of a user's homes open his frontends, as on the real sites; a machine is seen under its own address
+        seen = run(host, f"ssh {other} 'echo $SSH_CONNECTION'").stdout.split()
+        assert seen[::2] == [(LAB if host == "flab" else WEST).frontend_ip, site.frontend_ip]
+    assert run("fwest", "ip route get 172.16.64.1 | head -1").stdout.startswith(f"172.16.64.1 via {WEST.line[0]} ")
+
+
+def test_a_site_has_the_nodes_of_its_own(grid: Grid, run: Run) -> None:
+    west = grid.sites["west"]
+    assert list(west.nodes) == [WEST.node(1), WEST.node(2)] and set(west.nodes) < set(grid.nodes)
+    assert run("fwest", "kapower3 --status -m westa-1").stdout == "westa-1: off\n"
+    assert run("fwest", "kapower3 --status -m vm-1").returncode == 1
+    west.network.move(1, 4)
+    where = west.namespace.run(["ip", "-o", "link", "show", "westa-1"], Deadline.after(60, "a link")).stdout
+    assert "master kavlan4" in where
+    west.network.move(1, None)
+
+
+def test_nothing_of_stopped_sites_is_left(hosts: Path, tmp_path: Path) -> None:
+    made = Grid(Settings(nodes=1, sites=1), Places(tmp_path / "lab"), _no_environment)
     before = hosts.read_text()
-    made.start(Deadline.after(120, "the site"))
-    holder = made.namespace._pid
-    inside = made.namespace.run(["ss", "-lntH"], Deadline.after(60, "sockets")).stdout
-    assert f"{names.PUBLIC_IP}:80" in inside
+    made.start(Deadline.after(240, "the sites"))
+    holders = [site.namespace._pid for site in made.sites.values()]
+    for site in made.sites.values():
+        inside = site.namespace.run(["ss", "-lntH"], Deadline.after(60, "sockets")).stdout
+        assert f"{site.names.public_ip}:80" in inside
     made.stop()
-    assert not Path(f"/proc/{holder}").exists()
+    assert not any(Path(f"/proc/{holder}").exists() for holder in holders)
     assert hosts.read_text() == before
     made.stop()  # a second time does no harm

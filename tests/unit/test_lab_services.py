@@ -212,7 +212,7 @@ def test_public_urls_are_files_of_the_homes(tmp_path: Path) -> None:
     public.mkdir(parents=True)
     (public / "x y").write_text("found")
     (tmp_path / "jdoe" / "secret").write_text("secret")
-    fetch = from_homes(tmp_path, "lab")
+    fetch = from_homes({"lab": tmp_path})
     assert fetch("http://public.lab.grid5000.fr/~jdoe/x%20y") == b"found"
     assert b"404" in fetch("http://public.lab/~jdoe/nothing")
     assert b"404" in fetch("http://public.lab/~jdoe/..%2fsecret")
@@ -228,7 +228,7 @@ def refusing_port() -> Iterator[int]:
 
 
 def test_a_server_that_is_not_there(refusing_port: int) -> None:
-    fetch = from_homes(Path("/nowhere"), "lab")
+    fetch = from_homes({"lab": Path("/nowhere")})
     with pytest.raises(OSError, match="ECONNREFUSED, Failed to open TCP connection to 127"):
         fetch(f"http://127.0.0.1:{refusing_port}/x")
 

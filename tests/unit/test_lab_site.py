@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import itertools
 import os
 import signal
 import subprocess
@@ -14,55 +16,72 @@ import pytest
 from g5kdeploy.base import cpio, files, process
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab import control
+from g5kdeploy.lab import compose, control
 from g5kdeploy.lab.settings import Places, Settings
 from g5kdeploy.lab.site import disk, home, jobs, names, network, ssh, standard, web
 from g5kdeploy.lab.site.images import _link, _long_link
+from g5kdeploy.lab.site.names import LAB, SITES
+
+WEST = SITES[1]
 
 
 def test_names_of_nodes() -> None:
-    assert names.node(1) == "vm-1.lab.grid5000.fr"
-    assert names.number("vm-12.lab.grid5000.fr") == names.number("vm-12") == 12
-    for wrong in ("vm-0", "vm-01", "vm-1.other.grid5000.fr", "x-1", "", "vm-1-kavlan-4"):
+    assert LAB.node(1) == "vm-1.lab.grid5000.fr"
+    assert WEST.node(1) == "westa-1.west.grid5000.fr"
+    assert LAB.number("vm-12.lab.grid5000.fr") == LAB.number("vm-12") == 12
+    for wrong in ("vm-0", "vm-01", "vm-1.other.grid5000.fr", "x-1", "", "vm-1-kavlan-4", "westa-1.west.grid5000.fr"):
         with pytest.raises(ValueError, match=wrong or "^$"):
-            names.number(wrong)
+            LAB.number(wrong)
 
 
 def test_addresses_are_those_of_the_reference_data() -> None:
-    from g5kdeploy.lab.reference import lab_site
+    data = compose.data_of(Settings(nodes=3, sites=len(SITES) - 1))
+    for site in SITES:
+        node = data.nodes(site.site)[1]
+        card = node["network_adapters"][0]
+        number = site.number(node["uid"])
+        assert (card["ip"], card["mac"]) == (site.node_ip(number), site.node_mac(number))
+        assert node["kavlan"]["eth0"]["kavlan-4"] == site.node_ip(number, 4)
+        assert data.document(f"sites/{site.site}/{site.site}")["frontend_ip"] == site.frontend_ip
 
-    node = lab_site(3).nodes("lab")[1]
-    card = node["network_adapters"][0]
-    number = names.number(node["uid"])
-    assert (card["ip"], card["mac"]) == (names.node_ip(number), names.node_mac(number))
-    assert node["kavlan"]["eth0"]["kavlan-4"] == names.node_ip(number, 4)
+
+def test_no_site_has_the_network_of_another() -> None:
+    nets = [net for site in SITES for net in (site.net(), ipaddress.ip_network(site.network.routed_vlans))]
+    nets += [ipaddress.ip_network(site.network.subnets) for site in SITES]
+    nets += [ipaddress.ip_network(f"{end}/32") for site in SITES for end in site.line]
+    assert not [(one, two) for one, two in itertools.combinations(nets, 2) if one.overlaps(two)]
+    assert len({site.node_mac(number) for site in SITES for number in range(1, 65)}) == 64 * len(SITES)
 
 
-def test_every_name_is_in_the_hosts_file_once() -> None:
-    lines = names.hosts(2).splitlines()
+@pytest.mark.parametrize("own", SITES, ids=lambda site: site.site)
+def test_every_name_is_in_the_hosts_file_once(own: names.Names) -> None:
+    lines = names.hosts(own, SITES, 2).splitlines()
     known = [name for line in lines for name in line.split()[1:]]
     assert len(known) == len(set(known))
     assert {"vm-2.lab.grid5000.fr", "public.lab.grid5000.fr", "vm-1-kavlan-4.lab.grid5000.fr"} <= set(known)
+    assert {"westa-2.west.grid5000.fr", "westa-2", "public.west.grid5000.fr", "fwest"} <= set(known)
+    (frontend,) = [line for line in lines if "frontend" in line.split()]
+    assert frontend.startswith(f"{own.frontend_ip} {own.frontend} ")
 
 
 def test_dnsmasq_knows_each_node(tmp_path: Path) -> None:
-    text = network.dnsmasq_configuration(tmp_path, 2)
-    assert f"dhcp-host={names.node_mac(2)},{names.node_ip(2)},vm-2,12h" in text
+    text = network.dnsmasq_configuration(LAB, tmp_path, 2)
+    assert f"dhcp-host={LAB.node_mac(2)},{LAB.node_ip(2)},vm-2,12h" in text
     assert "interface=production" in text
-    vlan = network.dnsmasq_configuration(tmp_path, 2, 4)
-    assert f"{names.node_ip(1, 4)},vm-1-kavlan-4" in vlan and "interface=kavlan4" in vlan
+    vlan = network.dnsmasq_configuration(LAB, tmp_path, 2, 4)
+    assert f"{LAB.node_ip(1, 4)},vm-1-kavlan-4" in vlan and "interface=kavlan4" in vlan
 
 
 def test_dnsmasq_takes_its_configuration(tmp_path: Path) -> None:
-    files.write(tmp_path / "hosts", names.hosts(2))
-    files.write(tmp_path / "conf", network.dnsmasq_configuration(tmp_path, 2))
+    files.write(tmp_path / "hosts", names.hosts(WEST, SITES, 2))
+    files.write(tmp_path / "conf", network.dnsmasq_configuration(WEST, tmp_path, 2))
     done = subprocess.run(["dnsmasq", "--test", "-C", tmp_path / "conf"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
 def test_ssh_settings_lead_through_the_gateway(tmp_path: Path) -> None:
     config = tmp_path / "config"
-    config.write_text(home.ssh_config(tmp_path, "jdoe", ssh.Address("127.1.2.1", 2201)))
+    config.write_text(home.ssh_config(tmp_path, "jdoe", ssh.Address("127.1.2.1", 2201), (LAB, WEST)))
 
     def ask(host: str) -> dict[str, str]:
         done = subprocess.run(["ssh", "-G", "-F", config, host], capture_output=True, text=True, timeout=60, check=True)
@@ -71,16 +90,25 @@ def test_ssh_settings_lead_through_the_gateway(tmp_path: Path) -> None:
     gateway = ask("access.grid5000.fr")
     assert (gateway["hostname"], gateway["port"], gateway["user"]) == ("127.1.2.1", "2201", "jdoe")
     assert gateway.get("proxyjump", "none") == "none"
-    frontends = ("flab.grid5000.fr", "lab", "frontend.lab.grid5000.fr", "fwest.west.grid5000.fr")
-    for host in (*frontends, "vm-1.lab.grid5000.fr", "vm-2"):
+    frontends = ("flab.grid5000.fr", "lab", "frontend.lab.grid5000.fr", "fwest.west.grid5000.fr", "west")
+    for host in (*frontends, "vm-1.lab.grid5000.fr", "vm-2", "westa-1.west.grid5000.fr", "westa-1"):
         assert ask(host)["proxyjump"] == "access.grid5000.fr"
-    assert ask("vm-1.lab.grid5000.fr")["stricthostkeychecking"] in ("false", "no")
+    for node in ("vm-1.lab.grid5000.fr", "westa-1.west.grid5000.fr"):
+        assert ask(node)["stricthostkeychecking"] in ("false", "no")
     assert ask("lab.grid5000.fr")["stricthostkeychecking"] not in ("false", "no")
 
 
+def _machines(prefix: str, port: int = 22) -> list[home.Machine]:
+    """A gateway and a frontend."""
+    access, frontend = ssh.Address(f"{prefix}.1", port), ssh.Address(f"{prefix}.2", 22)
+    return [
+        home.Machine((names.ACCESS,), access, LAB.access_ip, "ssh-ed25519 AAAA access"),
+        home.Machine(LAB.frontend_names, frontend, LAB.frontend_ip, "ssh-ed25519 BBBB frontend"),
+    ]
+
+
 def test_known_hosts_has_outside_names_with_their_port() -> None:
-    access, frontend = ssh.Address("127.1.2.1", 2201), ssh.Address("127.1.2.2", 22)
-    text = home.known_hosts(access, frontend, "ssh-ed25519 AAAA access", "ssh-ed25519 BBBB frontend")
+    text = home.known_hosts(_machines("127.1.2", 2201))
     assert "[127.1.2.1]:2201 ssh-ed25519 AAAA\n" in text and ",127.1.2.2 ssh-ed25519 BBBB\n" in text
 
 
@@ -88,7 +116,7 @@ def test_etc_hosts_gets_and_loses_one_block(tmp_path: Path) -> None:
     file, folder = tmp_path / "hosts", tmp_path / "lab"
     folder.mkdir()
     file.write_text("127.0.0.1 localhost")
-    block = home.hosts_block(folder, ssh.Address("127.1.2.1", 22), ssh.Address("127.1.2.2", 22))
+    block = home.hosts_block(folder, _machines("127.1.2"))
     assert home.write_hosts(block, file) and home.write_hosts(block, file)
     assert file.read_text() == "127.0.0.1 localhost\n" + block
     assert not home.write_hosts(block.replace("127.1.2.1", "127.9.9.9"), file)
@@ -98,8 +126,8 @@ def test_etc_hosts_gets_and_loses_one_block(tmp_path: Path) -> None:
 
 def test_names_of_a_lab_that_was_killed_are_removed_and_those_of_a_running_one_stay(tmp_path: Path) -> None:
     file, alive = tmp_path / "hosts", tmp_path / "alive"
-    gone = home.hosts_block(tmp_path / "gone", ssh.Address("127.1.2.1", 22), ssh.Address("127.1.2.2", 22))
-    stays = home.hosts_block(alive, ssh.Address("127.3.2.1", 22), ssh.Address("127.3.2.2", 22))
+    gone = home.hosts_block(tmp_path / "gone", _machines("127.1.2"))
+    stays = home.hosts_block(alive, _machines("127.3.2"))
     file.write_text("127.0.0.1 localhost\n" + gone + "10.0.0.1 mine\n" + stays)
     with files.lock(alive / "lock", "the lab"):
         home.remove_stale(file)
@@ -109,13 +137,15 @@ def test_names_of_a_lab_that_was_killed_are_removed_and_those_of_a_running_one_s
 
 
 def test_labs_have_addresses_of_their_own() -> None:
-    one, two = home.loopback(Path("/a")), home.loopback(Path("/b"))
-    assert one != two and one == home.loopback(Path("/a"))
-    assert all(address.startswith("127.") for address in one + two)
+    found = [home.loopback(Path(folder), number) for folder in ("/a", "/b") for number in (1, 2, 3)]
+    assert len(set(found)) == 6 and found[0] == home.loopback(Path("/a"), 1)
+    assert all(address.startswith("127.") for address in found)
 
 
 def test_the_handover_is_an_archive_that_cpio_reads(tmp_path: Path) -> None:
-    entries = standard.handover(1, 2, b"secret", "jdoe", "ssh-ed25519 AAAA management")
+    entries = standard.handover(
+        standard.identity(LAB, 1, "127.0.0.1 localhost\n", b"secret"), "jdoe", "ssh-ed25519 AAAA management"
+    )
     done = subprocess.run(
         ["cpio", "-idm", "--quiet"], input=cpio.archive(entries), cwd=tmp_path, capture_output=True, timeout=60
     )
@@ -137,6 +167,7 @@ def test_the_handover_is_an_archive_that_cpio_reads(tmp_path: Path) -> None:
         (Settings(memory=64), "256"),
         (Settings(pace=0.5), "pace"),
         (Settings(cpus=0), "processor"),
+        (Settings(sites=5), "up to 4 sites"),
     ],
 )
 def test_settings_that_no_lab_can_have(settings: Settings, word: str) -> None:

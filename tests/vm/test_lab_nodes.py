@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.lab.site import disk, names
+from g5kdeploy.lab.site import disk
+from g5kdeploy.lab.site.names import LAB
 from g5kdeploy.lab.site.namespace import missing
 from tests.support.images import tar_image
 from tests.support.lab import CACHE, Lab, call
@@ -143,11 +144,11 @@ def _archive(lab: Lab, name: str, kernel: bytes | Path) -> str:
     (public / f"{name}.tgz").write_bytes(packed.getvalue())
     (public / f"{name}.yaml").write_text(
         f"name: {name}\nversion: 1\narch: x86_64\nvisibility: private\nos: linux\n"
-        f"image:\n  file: http://{names.PUBLIC}/~jdoe/{name}.tgz\n  kind: tar\n  compression: gzip\n"
+        f"image:\n  file: http://{LAB.public}/~jdoe/{name}.tgz\n  kind: tar\n  compression: gzip\n"
         f"boot:\n  kernel: /boot/{'none' if name == 'nokernel' else 'vmlinuz'}\n  kernel_params: quiet panic=5\n"
         "filesystem: ext4\npartition_type: 131\n"
     )
-    return f"http://{names.PUBLIC}/~jdoe/{name}.yaml"
+    return f"http://{LAB.public}/~jdoe/{name}.yaml"
 
 
 def _verdict(lab: Lab, node: str, environment: str, **more: int) -> dict[str, str]:
@@ -174,9 +175,9 @@ def test_an_archive_of_ones_own_is_deployed_by_its_url(booted: Booted) -> None:
     (vlan,) = lab.wait_job(holder, "running", "error")["resources_by_type"]["vlans"]
     public = lab.home / "state" / "lab" / "homes" / "jdoe" / "public"
     described = tar_image(public / "own.tar.zst")
-    described["image"]["file"] = f"http://{names.PUBLIC}/~jdoe/own.tar.zst"
+    described["image"]["file"] = f"http://{LAB.public}/~jdoe/own.tar.zst"
     (public / "own.yaml").write_text(yaml.safe_dump({"name": "own", **described}))
-    verdict = _verdict(lab, node, f"http://{names.PUBLIC}/~jdoe/own.yaml", vlan=int(vlan))
+    verdict = _verdict(lab, node, f"http://{LAB.public}/~jdoe/own.yaml", vlan=int(vlan))
     assert verdict["state"] == "OK", f"{verdict}\n{lab.told(node)}"
     inside = node.replace(".", f"-kavlan-{vlan}.", 1)
     done = lab.ssh(f"root@{inside}", "hostname; findmnt -no PARTLABEL,FSTYPE /nix; cat /proc/cmdline")

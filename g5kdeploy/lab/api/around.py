@@ -84,7 +84,7 @@ def key_file(call: Call, site: str, name: str) -> Raw:
 def public(call: Call, site: str, user: str, path: str = "") -> Raw | File:
     """A file of a user's `public` folder, or the list of a folder's files."""
     call.site(site)
-    homes = call.services.homes
+    homes = call.services.homes.get(site)
     owner = call.authenticated() if user == "~" else user
     found = public_file(homes, owner, path) if homes is not None else None
     if found is None or not found.exists():

@@ -15,7 +15,8 @@ from typing import Any
 from g5kdeploy.base import files
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab.site import names, scripts
+from g5kdeploy.lab.site import scripts
+from g5kdeploy.lab.site.names import Names
 from g5kdeploy.lab.site.nodes import Node
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,9 @@ class Commands:
     `others` answer requests that are about no node, by their `do`.
     """
 
-    def __init__(self, nodes: Mapping[str, Node]) -> None:
+    def __init__(self, own: Names, nodes: Mapping[str, Node]) -> None:
         self.others: dict[str, Callable[[Mapping[str, Any]], Iterable[dict[str, str]]]] = {}
+        self._own = own
         self._nodes = nodes
         self._server: socketserver.ThreadingUnixStreamServer | None = None
         self._ended = threading.Event()
@@ -71,7 +73,7 @@ class Commands:
                 for answer in self.others[do](request):
                     say(**answer)
                 return
-            node = self._nodes[names.node(names.number(str(request["node"])))]
+            node = self._nodes[self._own.node(self._own.number(str(request["node"])))]
         except (ValueError, KeyError, TypeError):
             say(error="there is no such node")
             return

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from g5kdeploy.base.cpio import Entry
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab.deployments import NO_RIGHTS, Deployment, Report
+from g5kdeploy.lab.deployments import MACRO_STEPS, NO_RIGHTS, Deployment, Report
 from g5kdeploy.lab.description import BadDescription, checked
 from g5kdeploy.lab.site import disk, standard
 from g5kdeploy.lab.site.images import Images
@@ -20,7 +20,7 @@ from g5kdeploy.lab.site.systems import System
 
 log = logging.getLogger(__name__)
 
-MINI_OS, BROADCAST, BOOT = "SetDeploymentMiniOS", "BroadcastEnv", "BootNewEnv"
+MINI_OS, BROADCAST, BOOT = MACRO_STEPS
 PAUSES = {MINI_OS: 100.0, BROADCAST: 30.0, BOOT: 0.0}
 """Seconds that the real thing takes for what the lab does at once: reboots into a deployment system, a broadcast."""
 BROADCAST_SECONDS = 600.0
@@ -121,9 +121,10 @@ class _Work:
         try:
             node = self._site.nodes.get(name)
             if node is None:
-                raise Problem(f"{name} is no node of this site")
-            with node.use:
-                self._one(node, system, begin)
+                self._play(begin)
+            else:
+                with node.use:
+                    self._one(node, system, begin)
         except Problem as problem:
             log.warning("deployment %s lost %s in %s: %s", self.deployment.uid, name, step, problem)
             self._report(name, step, False, str(problem))
@@ -133,6 +134,11 @@ class _Work:
             raise
         else:
             self._report(name, BOOT, True, "")
+
+    def _play(self, begin: Callable[[str, str], None]) -> None:
+        """A node that is not there goes through the steps in time."""
+        for step in MACRO_STEPS:
+            begin(step, "reboot")
 
     def _one(self, node: Node, system: Future[System], begin: Callable[[str, str], None]) -> None:
         deadline = Deadline.after(BROADCAST_SECONDS, f"the image on {node.name}")
@@ -151,11 +157,26 @@ class _Work:
 
     def _entries(self, node: Node) -> dict[str, Entry]:
         """Name and host key of the node, and the user's key for root."""
-        host_key = self._site.host_key(node, fresh=True)
-        entries = standard.identity(node.index, self._site.settings.nodes, host_key)
+        entries = self._site.identity(node, fresh=True)
         if self.deployment.keys.strip():
             entries |= standard.root_keys(self.deployment.keys)
         return entries
 
     def _boot(self, node: Node) -> None:
         node.boot(Deadline.after(BOOT_SECONDS, f"{node.name}'s boot of {self.deployment.environment}"), self._stopped)
+
+
+class BySite:
+    """Hands each deployment to the deployer of its site."""
+
+    def __init__(self, deployers: Mapping[str, Deployer]) -> None:
+        self._deployers = deployers
+
+    def start(self, deployment: Deployment, report: Report) -> None:
+        """Begin, and return at once."""
+        self._deployers[deployment.site_uid].start(deployment, report)
+
+    def cancel(self, uid: str) -> None:
+        """Give up on a deployment, whoever has it."""
+        for one in self._deployers.values():
+            one.cancel(uid)

@@ -6,22 +6,32 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from g5kdeploy.base import files
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab.site import names
+from g5kdeploy.lab.site.names import ACCESS, Names
 from g5kdeploy.lab.site.ssh import Address
 
 HOSTS = Path("/etc/hosts")
 BEGIN, END = "# BEGIN g5kdeploy lab", "# END g5kdeploy lab"
 
 
-def loopback(folder: Path, attempt: int = 0) -> tuple[str, str]:
-    """Addresses of gateway and frontend outside: a pair in 127.0.0.0/8 that depends on the lab's folder."""
-    digest = hashlib.sha256(f"{folder} {attempt}".encode()).digest()
-    prefix = f"127.{87 + digest[0] % 100}.{digest[1]}"
-    return f"{prefix}.1", f"{prefix}.2"
+@dataclass(frozen=True)
+class Machine:
+    """One that lets users in: its names, the full one first, its addresses outside and inside, and its public host key."""
+
+    names: tuple[str, ...]
+    outside: Address
+    inside: str
+    host_key: str
+
+
+def loopback(folder: Path, number: int) -> str:
+    """The address outside of the nth machine, counted from 1: in a part of 127.0.0.0/8 that depends on the lab's folder."""
+    digest = hashlib.sha256(f"{folder}".encode()).digest()
+    return f"127.{87 + digest[0] % 100}.{digest[1]}.{number}"
 
 
 def password(path: Path) -> str:
@@ -36,27 +46,29 @@ def credentials(url: str, user: str, secret: str) -> str:
     return f"uri: {url}\nusername: {user}\npassword: {secret}\nverify_ssl: true\n"
 
 
-def ssh_config(home: Path, user: str, access: Address) -> str:
-    """SSH settings with which every host of the site is reached through the gateway, without /etc/hosts."""
+def ssh_config(home: Path, user: str, access: Address, sites: Sequence[Names]) -> str:
+    """SSH settings with which every host of the sites is reached through the gateway, without /etc/hosts."""
     own = home / ".ssh"
-    frontends = " ".join(name for name in names.FRONTEND_NAMES)
+    frontends = " ".join(["frontend", *(name for one in sites for name in one.frontend_names)])
+    clusters = " ".join(f"{one.cluster}-*" for one in sites)
+    domains = " ".join(f"*.{one.domain}" for one in sites)
     return f"""\
 Host access.grid5000.fr access
   HostName {access.host}
   Port {access.port}
-  HostKeyAlias {names.ACCESS}
+  HostKeyAlias {ACCESS}
   ProxyJump none
 
 # Nodes get new host keys with every deployment
-Host {names.CLUSTER}-*
+Host {clusters}
   StrictHostKeyChecking no
   UserKnownHostsFile /dev/null
   LogLevel ERROR
 
-Host {frontends} *.{names.DOMAIN} {names.CLUSTER}-*
-  ProxyJump {names.ACCESS}
+Host {frontends} {domains} {clusters}
+  ProxyJump {ACCESS}
 
-Host *.grid5000.fr access {frontends} {names.CLUSTER}-*
+Host *.grid5000.fr access {frontends} {clusters}
   User {user}
   IdentityFile {own / "id_ed25519"}
   IdentitiesOnly yes
@@ -64,22 +76,20 @@ Host *.grid5000.fr access {frontends} {names.CLUSTER}-*
 """
 
 
-def known_hosts(access: Address, frontend: Address, access_key: str, frontend_key: str) -> str:
-    """Host keys of gateway and frontend under all their names."""
-
-    def line(found: Sequence[str], where: Address, key: str) -> str:
+def known_hosts(machines: Sequence[Machine]) -> str:
+    """Host keys of gateway and frontends under all their names."""
+    lines = []
+    for one in machines:
+        where = one.outside
         outside = where.host if where.port == 22 else f"[{where.host}]:{where.port}"
-        return f"{','.join([*found, outside])} {' '.join(key.split()[:2])}\n"
-
-    return line((names.ACCESS, "access", names.ACCESS_IP), access, access_key) + line(
-        (*names.FRONTEND_NAMES, names.FRONTEND_IP), frontend, frontend_key
-    )
+        lines.append(f"{','.join([*one.names, one.inside, outside])} {' '.join(one.host_key.split()[:2])}\n")
+    return "".join(lines)
 
 
-def hosts_block(folder: Path, access: Address, frontend: Address) -> str:
+def hosts_block(folder: Path, machines: Sequence[Machine]) -> str:
     """The fenced lines for /etc/hosts; the fence names the lab's folder."""
-    names_of_frontend = " ".join(names.FRONTEND_NAMES)
-    return f"{BEGIN} {folder}\n{access.host} {names.ACCESS}\n{frontend.host} {names_of_frontend}\n{END}\n"
+    lines = "".join(f"{one.outside.host} {' '.join(one.names)}\n" for one in machines)
+    return f"{BEGIN} {folder}\n{lines}{END}\n"
 
 
 def without_blocks(text: str, gone: Callable[[Path], bool]) -> str:

@@ -9,10 +9,12 @@ import subprocess
 import threading
 
 from g5kdeploy.base import process
+from g5kdeploy.base.clock import SYSTEM
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.lab.oar.admission import FORBIDDEN, MISSING
-from g5kdeploy.lab.oar.model import DirectoryMissing, Job
-from g5kdeploy.lab.site import names, standard
+from g5kdeploy.lab.oar.commands import play
+from g5kdeploy.lab.oar.model import Command, DirectoryMissing, Job
+from g5kdeploy.lab.site import standard
 from g5kdeploy.lab.site.site import Site
 
 ON_FRONTEND = frozenset({"deploy", "cosystem", "noop"})
@@ -79,8 +81,13 @@ def _test(site: Site, what: str, path: str, deadline: Deadline) -> bool:
     return process.run(words, deadline, check=False).returncode == 0
 
 
-def run(site: Site, job: Job, again: bool) -> Running | Lost:
-    """Start a job's command as its user; raises `DirectoryMissing`. `again`: it was started by an earlier daemon."""
+def run(site: Site, job: Job, again: bool) -> Command:
+    """Start a job's command as its user; raises `DirectoryMissing`. `again`: it was started by an earlier daemon.
+
+    One that would run on a node which is not there is played.
+    """
+    if not _on_frontend(job) and not set(job.nodes) <= site.nodes.keys():
+        return play(job, again, SYSTEM)
     if again or not job.command:
         return Lost()
     inside = site.namespace.enter(mounts=True)
@@ -90,9 +97,18 @@ def run(site: Site, job: Job, again: bool) -> Running | Lost:
     words = [*inside, *_USER, "/bin/bash", "-lc", _script(job)]
     with (site.folder / "jobs.log").open("ab") as log:
         child = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment(job.user)
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=_environment(site, job.user),
         )
     return Running(child)
+
+
+def _on_frontend(job: Job) -> bool:
+    return bool({kind.partition("=")[0] for kind in job.types} & ON_FRONTEND)
 
 
 def _script(job: Job) -> str:
@@ -113,7 +129,7 @@ def _script(job: Job) -> str:
     if job.script is not None:
         file = shlex.quote(command)
         lines.append(f"printf '%s\\n' {shlex.quote(job.script)} > {file}; chmod +x {file}")
-    if not ({kind.partition("=")[0] for kind in job.types} & ON_FRONTEND) and job.nodes:
+    if not _on_frontend(job) and job.nodes:
         body = job.script if job.script is not None else command
         remote = shlex.quote(f"export {_exports(job)}; bash -s; s=$?; [ $s -ne {GONE} ] || s=1; exit $s")
         command = f"printf '%s\\n' {shlex.quote(body)} | ssh -o BatchMode=yes {job.nodes[0]} {remote}"
@@ -136,6 +152,6 @@ def _exports(job: Job) -> str:
     return " ".join(f"{key}={shlex.quote(value)}" for key, value in values.items())
 
 
-def _environment(user: str) -> dict[str, str]:
+def _environment(site: Site, user: str) -> dict[str, str]:
     path = "/run/site/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-    return {"HOME": f"/home/{user}", "USER": user, "LOGNAME": user, "PATH": path, "HOSTNAME": names.FRONTEND_NAMES[1]}
+    return {"HOME": f"/home/{user}", "USER": user, "LOGNAME": user, "PATH": path, "HOSTNAME": site.hostname}

@@ -1,76 +1,140 @@
-"""Names and addresses of the site. Its network is a namespace of its own, so that every lab can have the same ones."""
+"""Names and addresses of the lab's sites. Their networks are namespaces of their own, so that every lab can have the same
+ones.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from g5kdeploy.lab.reference.hardware import SiteNetwork
 
-SITE = "lab"
-CLUSTER = "vm"
-DOMAIN = f"{SITE}.grid5000.fr"
 ACCESS = "access.grid5000.fr"
-FRONTEND = f"f{SITE}.{DOMAIN}"
-PUBLIC = f"public.{DOMAIN}"
-
-NETWORK = SiteNetwork()
-FRONTEND_IP = NETWORK.frontend
-ACCESS_IP, PUBLIC_IP = (str(ipaddress.ip_address(FRONTEND_IP) + offset) for offset in (1, 2))
-FURTHER = ("west", "east", "north", "south")
-"""Sites that a lab can have beside its own; its frontend is theirs as well, for there is no other machine."""
-
-FRONTEND_NAMES = (
-    FRONTEND, f"f{SITE}", f"frontend.{DOMAIN}", "frontend", f"f{SITE}.grid5000.fr", DOMAIN, SITE,
-    *(f"f{site}.{site}.grid5000.fr" for site in FURTHER),
-)  # fmt: skip
-VLANS = range(1, NETWORK.own_global + 1)
-"""KaVLAN identifiers that the site knows: 1 to 3 local, then routed ones, the last one global."""
 
 
-def node(number: int) -> str:
-    """The full name of the nth node, counted from 1."""
-    return f"{CLUSTER}-{number}.{DOMAIN}"
+@dataclass(frozen=True)
+class Names:
+    """One site's. Its machines are the nodes of `cluster`, the first one of the site; those of `played` are not there."""
+
+    site: str
+    cluster: str
+    network: SiteNetwork = SiteNetwork()  # noqa: RUF009 - it never changes
+    played: str = ""
+
+    @property
+    def domain(self) -> str:
+        return f"{self.site}.grid5000.fr"
+
+    @property
+    def frontend(self) -> str:
+        return f"f{self.site}.{self.domain}"
+
+    @property
+    def frontend_names(self) -> tuple[str, ...]:
+        """The frontend's names, its full one first."""
+        short = f"f{self.site}"
+        return self.frontend, short, f"frontend.{self.domain}", f"{short}.grid5000.fr", self.domain, self.site
+
+    @property
+    def public(self) -> str:
+        return f"public.{self.domain}"
+
+    @property
+    def frontend_ip(self) -> str:
+        return self.network.frontend
+
+    @property
+    def access_ip(self) -> str:
+        """The address of the gateway, if it stands on this site."""
+        return self._beside(1)
+
+    @property
+    def public_ip(self) -> str:
+        return self._beside(2)
+
+    def _beside(self, offset: int) -> str:
+        return str(ipaddress.ip_address(self.frontend_ip) + offset)
+
+    @property
+    def line(self) -> tuple[str, str]:
+        """The ends of its line to the lab's own site: the end there, and the one here."""
+        base = ipaddress.ip_address("192.168.255.0") + 4 * self.network.own_global
+        return str(base + 1), str(base + 2)
+
+    @property
+    def vlans(self) -> tuple[int, ...]:
+        """KaVLAN identifiers that the site knows: 1 to 3 local, then routed ones, the last one global."""
+        return *range(1, 10), self.network.own_global
+
+    def node(self, number: int) -> str:
+        """The full name of the nth node, counted from 1."""
+        return f"{self.short(number)}.{self.domain}"
+
+    def short(self, number: int) -> str:
+        """The short name of the nth node, which no other site's node has."""
+        return f"{self.cluster}-{number}"
+
+    def number(self, name: str) -> int:
+        """The number in a node's name, full or short; ValueError when it names none of the cluster."""
+        match = re.fullmatch(rf"{self.cluster}-([1-9]\d*)(?:\.{re.escape(self.domain)})?", name)
+        if match is None:
+            raise ValueError(name)
+        return int(match[1])
+
+    def node_ip(self, index: int, vlan: int | None = None) -> str:
+        """The address of a node, on the production network or in a VLAN."""
+        return self.network.node(index) if vlan is None else self.network.node_in(vlan, index)
+
+    def node_mac(self, index: int) -> str:
+        """The hardware address of a node's network card."""
+        return self.network.mac(index)
+
+    def net(self, vlan: int | None = None) -> ipaddress.IPv4Network:
+        """The production network, or that of a VLAN."""
+        return ipaddress.IPv4Network(self.network.production) if vlan is None else self.network.vlan(vlan)
+
+    def gateway(self, vlan: int | None = None) -> str:
+        """The site's own address in a network: its router, DHCP and name server."""
+        return self.network.gateway if vlan is None else str(self.net(vlan)[-2])
 
 
-def number(name: str) -> int:
-    """The number in a node's name, full or short; ValueError when it names none of the cluster."""
-    match = re.fullmatch(rf"{CLUSTER}-([1-9]\d*)(?:\.{re.escape(DOMAIN)})?", name)
-    if match is None:
-        raise ValueError(name)
-    return int(match[1])
+LAB = Names("lab", "vm")
+"""The site that every lab has."""
 
 
-def node_ip(index: int, vlan: int | None = None) -> str:
-    """The address of a node, on the production network or in a VLAN."""
-    return NETWORK.node(index) if vlan is None else NETWORK.node_in(vlan, index)
+def _further(at: int, site: str) -> Names:
+    network = SiteNetwork(
+        production=f"172.{24 + at}.0.0/18",
+        frontend=f"172.{24 + at}.63.106",
+        gateway=f"172.{24 + at}.63.254",
+        routed_vlans=f"10.{4 * at}.0.0/14",
+        subnets=f"10.{128 + 4 * at}.0.0/14",
+        own_global=11 + at,
+        mac_prefix=f"52:54:{at + 1:02x}:00",
+    )
+    return Names(site, f"{site}a", network, played=f"{site}b")
 
 
-def node_mac(index: int) -> str:
-    """The hardware address of a node's network card."""
-    return NETWORK.mac(index)
+SITES = (LAB, *(_further(at, site) for at, site in enumerate(("west", "east", "north", "south"))))
+"""The sites that a lab can have; no address or node's name of one is another's, but those in local VLANs."""
 
 
-def network(vlan: int | None = None) -> ipaddress.IPv4Network:
-    """The production network, or that of a VLAN."""
-    return ipaddress.IPv4Network(NETWORK.production) if vlan is None else NETWORK.vlan(vlan)
-
-
-def gateway(vlan: int | None = None) -> str:
-    """The site's own address in a network: its router, DHCP and name server."""
-    return NETWORK.gateway if vlan is None else str(network(vlan)[-2])
-
-
-def hosts(nodes: int) -> str:
-    """All names of the site in the form of /etc/hosts, as seen from inside it."""
-    lines = [
-        "127.0.0.1 localhost",
-        f"{FRONTEND_IP} {' '.join(FRONTEND_NAMES)}",
-        f"{ACCESS_IP} {ACCESS} access",
-        f"{PUBLIC_IP} {PUBLIC} public",
-    ]
-    for index in range(1, nodes + 1):
-        short = f"{CLUSTER}-{index}"
-        lines.append(f"{node_ip(index)} {node(index)} {short}")
-        lines += [f"{node_ip(index, vlan)} {short}-kavlan-{vlan}.{DOMAIN} {short}-kavlan-{vlan}" for vlan in VLANS]
+def hosts(own: Names, sites: Sequence[Names], nodes: int) -> str:
+    """All names of the sites, with `nodes` nodes each, in the form of /etc/hosts, as seen from inside `own`."""
+    lines = ["127.0.0.1 localhost", f"{sites[0].access_ip} {ACCESS} access"]
+    for one in sites:
+        frontend, public = (" frontend", " public") if one == own else ("", "")
+        lines += [
+            f"{one.frontend_ip} {' '.join(one.frontend_names)}{frontend}",
+            f"{one.public_ip} {one.public}{public}",
+        ]
+        for index in range(1, nodes + 1):
+            short = one.short(index)
+            lines.append(f"{one.node_ip(index)} {one.node(index)} {short}")
+            lines += [
+                f"{one.node_ip(index, vlan)} {short}-kavlan-{vlan}.{one.domain} {short}-kavlan-{vlan}"
+                for vlan in one.vlans
+            ]
     return "\n".join(lines) + "\n"

@@ -61,10 +61,14 @@ def missing(root: bool) -> str:
 
 
 class Namespace:
-    """Holds the namespaces with one process in them, and runs programs inside."""
+    """Holds the namespaces with one process in them, and runs programs inside.
 
-    def __init__(self) -> None:
+    Those of a further site are made inside the `outer` ones, whose user may then lay lines between both.
+    """
+
+    def __init__(self, outer: Namespace | None = None) -> None:
         self.root = os.geteuid() == 0
+        self._outer = outer
         self._holder: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
@@ -74,7 +78,9 @@ class Namespace:
         if lacking:
             raise NoNamespace("the lab's network cannot be made", cause=lacking, hint=_hint(self.root))
         words = ["unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child"]
-        if not self.root:
+        if self._outer:
+            words = [*self._outer.enter(), *words]
+        elif not self.root:
             words += ["--user", "--map-root-user", "--map-auto"]
         config: dict[str, Any] = {
             "hostname": stage.hostname,
@@ -111,6 +117,12 @@ class Namespace:
         process.stop(self._holder)
         said = rest or self._holder.stderr.read().decode(errors="replace").strip()
         raise NoNamespace("the lab's network cannot be made", cause=said, hint=_hint(self.root))
+
+    def lay_line(self, name: str, deadline: Deadline) -> None:
+        """A line from the outer namespaces, where its end is called `name`, to these, where it is the `uplink`."""
+        assert self._outer is not None
+        words = ["ip", "link", "add", name, "type", "veth", "peer", "name", "uplink", "netns"]
+        self._outer.run([*words, f"/proc/{self._pid}/ns/net"], deadline)
 
     def alive(self) -> bool:
         return self._holder is not None and self._holder.poll() is None

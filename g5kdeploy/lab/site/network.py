@@ -10,28 +10,16 @@ from pathlib import Path
 from g5kdeploy.base import files, process
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab.site import names
+from g5kdeploy.lab.site.names import Names
 from g5kdeploy.lab.site.namespace import Namespace
 
 BRIDGE = "production"
 SECONDS = 30.0
 
 
-def tap(index: int) -> str:
-    """The tap device of a node."""
-    return f"{names.CLUSTER}-{index}"
-
-
-def addresses() -> tuple[str, ...]:
-    """The site's own addresses on the production network."""
-    length = names.network().prefixlen
-    own = (names.gateway(), names.FRONTEND_IP, names.ACCESS_IP, names.PUBLIC_IP)
-    return tuple(f"{address}/{length}" for address in own)
-
-
-def dnsmasq_configuration(folder: Path, nodes: int, vlan: int | None = None) -> str:
+def dnsmasq_configuration(own: Names, folder: Path, nodes: int, vlan: int | None = None) -> str:
     """dnsmasq's configuration for the production network (DHCP by hardware address, all names) or for a VLAN."""
-    network = names.network(vlan)
+    network = own.net(vlan)
     interface = BRIDGE if vlan is None else f"kavlan{vlan}"
     suffix = "" if vlan is None else f"-kavlan-{vlan}"
     lines = [
@@ -47,26 +35,29 @@ def dnsmasq_configuration(folder: Path, nodes: int, vlan: int | None = None) -> 
         "except-interface=lo",
         f"interface={interface}",
         f"addn-hosts={folder / 'hosts'}",
-        f"local=/{names.DOMAIN}/",
-        f"domain={names.DOMAIN}",
+        "local=/grid5000.fr/",
+        f"domain={own.domain}",
         "dhcp-authoritative",
         "dhcp-leasefile=/dev/null",
         "leasefile-ro",
         f"dhcp-range={network.network_address},static,{network.netmask},12h",
-        f"dhcp-option=option:router,{names.gateway(vlan)}",
-        f"dhcp-option=option:dns-server,{names.gateway(vlan)}",
-        f"dhcp-option=option:domain-search,{names.DOMAIN}",
+        f"dhcp-option=option:router,{own.gateway(vlan)}",
+        f"dhcp-option=option:dns-server,{own.gateway(vlan)}",
+        f"dhcp-option=option:domain-search,{own.domain}",
     ]
-    for index in range(1, nodes + 1):
-        name = f"{names.CLUSTER}-{index}{suffix}"
-        lines.append(f"dhcp-host={names.node_mac(index)},{names.node_ip(index, vlan)},{name},12h")
+    lines += [
+        f"dhcp-host={own.node_mac(index)},{own.node_ip(index, vlan)},{own.short(index)}{suffix},12h"
+        for index in range(1, nodes + 1)
+    ]
     return "\n".join(lines) + "\n"
 
 
 class Network:
-    """DHCP, names and VLANs of a running site."""
+    """DHCP, names and VLANs of a running site. `hosts`: all names that it serves, in the form of /etc/hosts."""
 
-    def __init__(self, namespace: Namespace, folder: Path, nodes: int) -> None:
+    def __init__(self, own: Names, namespace: Namespace, folder: Path, nodes: int, hosts: str) -> None:
+        self._own = own
+        self._hosts = hosts
         self._namespace = namespace
         self._folder = folder
         self._nodes = nodes
@@ -75,14 +66,14 @@ class Network:
 
     def start(self, deadline: Deadline) -> None:
         """Serve names and addresses on the production network."""
-        files.write(self._folder / "hosts", names.hosts(self._nodes))
+        files.write(self._folder / "hosts", self._hosts)
         self._serve(None)
         self._wait_names(deadline)
 
     def _wait_names(self, deadline: Deadline) -> None:
         server = self._servers[None]
-        probe = ["ss", "-lnu", f"src = {names.gateway()}:53"]
-        while names.gateway() not in self._namespace.run(probe, deadline).stdout:
+        probe = ["ss", "-lnu", f"src = {self._own.gateway()}:53"]
+        while self._own.gateway() not in self._namespace.run(probe, deadline).stdout:
             if server.poll() is not None:
                 raise Problem("the site's name server ended", log=self._folder / "dnsmasq.log")
             deadline.sleep(0.05, "dnsmasq does not listen")
@@ -93,7 +84,7 @@ class Network:
             if running is not None and running.poll() is None:
                 return
             file = self._folder / ("dnsmasq.conf" if vlan is None else f"dnsmasq-kavlan{vlan}.conf")
-            files.write(file, dnsmasq_configuration(self._folder, self._nodes, vlan))
+            files.write(file, dnsmasq_configuration(self._own, self._folder, self._nodes, vlan))
             self._servers[vlan] = self._namespace.spawn(
                 ["dnsmasq", f"--conf-file={file}"], self._folder / "dnsmasq.log"
             )
@@ -105,20 +96,20 @@ class Network:
             return
         batch = [
             f"link add {name} type bridge forward_delay 0",
-            f"address add {names.gateway(vlan)}/{names.network(vlan).prefixlen} dev {name}",
+            f"address add {self._own.gateway(vlan)}/{self._own.net(vlan).prefixlen} dev {name}",
             f"link set {name} up",
         ]
         self._namespace.run(["ip", "-batch", "-"], deadline, input="\n".join(batch) + "\n")
 
     def move(self, index: int, vlan: int | None) -> None:
         """Plug a node into a VLAN (None: the production network). The node itself is not told, as on a real switch."""
-        deadline = Deadline.after(SECONDS, f"the move of {names.node(index)} to another VLAN")
+        deadline = Deadline.after(SECONDS, f"the move of {self._own.node(index)} to another VLAN")
         with self._lock:
             if vlan is not None:
                 self._make_vlan(vlan, deadline)
                 self._serve(vlan)
             bridge = BRIDGE if vlan is None else f"kavlan{vlan}"
-            self._namespace.run(["ip", "link", "set", tap(index), "master", bridge], deadline)
+            self._namespace.run(["ip", "link", "set", self._own.short(index), "master", bridge], deadline)
 
     def dhcp(self, vlan: int, on: bool) -> None:
         """Start or stop a VLAN's DHCP server."""

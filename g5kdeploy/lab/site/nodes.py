@@ -12,8 +12,9 @@ from g5kdeploy.base import cpio, files, text
 from g5kdeploy.base.cpio import Entry
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab.site import disk, names, network
+from g5kdeploy.lab.site import disk
 from g5kdeploy.lab.site.disk import Partition
+from g5kdeploy.lab.site.names import Names
 from g5kdeploy.lab.site.namespace import Namespace
 from g5kdeploy.lab.site.systems import System
 from g5kdeploy.qemu import Disk, Machine, MachineSpec, Tap
@@ -43,9 +44,10 @@ class Hardware:
 class Node:
     """One node of the site. Its folder holds `disk`, `console.log`, `initrd`, `node.json` and the machine's sockets."""
 
-    def __init__(self, index: int, folder: Path, hardware: Hardware, namespace: Namespace) -> None:
+    def __init__(self, site: Names, index: int, folder: Path, hardware: Hardware, namespace: Namespace) -> None:
+        self.site = site
         self.index = index
-        self.name = names.node(index)
+        self.name = site.node(index)
         self.vlan: int | None = None  # the one that it was deployed into
         self.folder = folder
         self.console = folder / "console.log"
@@ -60,7 +62,7 @@ class Node:
     @property
     def address(self) -> str:
         """Its address, in its VLAN if it was deployed into one."""
-        return names.node_ip(self.index, self.vlan)
+        return self.site.node_ip(self.index, self.vlan)
 
     @property
     def disk_file(self) -> Path:
@@ -228,7 +230,7 @@ class Node:
             memory=self._hardware.memory,
             cpus=self._hardware.cpus,
             disks=(Disk(self.disk_file, serial=disk.NAME),),
-            nics=(Tap(network.tap(self.index), names.node_mac(self.index)),),
+            nics=(Tap(self.site.short(self.index), self.site.node_mac(self.index)),),
             prefix=self._namespace.enter(),
             extra=("-action", "reboot=shutdown") if guarded else (),
         )

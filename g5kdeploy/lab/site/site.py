@@ -1,21 +1,24 @@
-"""The site put together: namespaces, network, SSH, web, homes, nodes; and what the scheduler asks of it."""
+"""One site put together: namespaces, network, SSH, web, homes, nodes; and what the scheduler asks of it."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from g5kdeploy.base import files, process
+from g5kdeploy.base.cpio import Entry
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab.settings import Places, Settings
-from g5kdeploy.lab.site import commands, home, names, network, ssh, standard, web
+from g5kdeploy.lab.site import commands, names, network, ssh, standard, web
+from g5kdeploy.lab.site.names import LAB, Names
 from g5kdeploy.lab.site.namespace import Namespace, Stage
 from g5kdeploy.lab.site.nodes import Hardware, Node
 from g5kdeploy.lab.site.systems import System
@@ -25,60 +28,115 @@ log = logging.getLogger(__name__)
 BOOT_SECONDS = 600.0  # a node's way to its SSH server, on a busy machine without KVM
 GRANT_SECONDS = 300.0
 INSIDE = "/run/lab"  # the site's folder, as frontend and gateway see it
+OTHERS = "/run/homes"  # the homes of other sites, as the gateway sees them
+ACCESS, FRONTEND = "access", "frontend"
 
 
 class Site:
-    """A running site. `environments(name)` gives a registered environment's system, building it when it must."""
+    """A running site. `environments(name)` gives a registered environment's system, building it when it must.
 
-    def __init__(self, settings: Settings, places: Places, environments: Callable[[str, Deadline], System]) -> None:
+    `sites` are all of the lab; `outer` is the first of them, which has the gateway and the lines to the others (None: it
+    is this one).
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        places: Places,
+        environments: Callable[[str, Deadline], System],
+        own: Names = LAB,
+        sites: Sequence[Names] = (LAB,),
+        outer: Site | None = None,
+    ) -> None:
         self.settings = settings
         self.places = places
-        self.folder = places.folder / "site"
-        self.namespace = Namespace()
-        self.network = network.Network(self.namespace, self.folder, settings.nodes)
+        self.names = own
+        self.folder = places.of(own.site) / "site"
+        self.homes = places.homes(own.site)
+        self.outer = outer
+        self._others = [] if outer else [one.site for one in sites if one != own]
+        self.namespace: Namespace = Namespace(outer.namespace if outer else None)
+        self.hosts = names.hosts(own, sites, settings.nodes)
+        self.network = network.Network(own, self.namespace, self.folder, settings.nodes, self.hosts)
         hardware = Hardware(settings.memory, settings.cpus)
         self.nodes = {
-            names.node(index): Node(index, places.nodes / f"{names.CLUSTER}-{index}", hardware, self.namespace)
+            own.node(index): Node(own, index, places.nodes / own.short(index), hardware, self.namespace)
             for index in range(1, settings.nodes + 1)
         }
         self.environment = environments
-        self._doors: list[ssh.Door] = []
         self._servers: list[subprocess.Popen[bytes]] = []
         self._pool = ThreadPoolExecutor(max_workers=max(4, 2 * settings.nodes), thread_name_prefix="node")
-        self._hosts = ""
         self._management = ""
-        self.commands = commands.Commands(self.nodes)
+        self.commands = commands.Commands(own, self.nodes)
+
+    @property
+    def hostname(self) -> str:
+        """What the frontend calls itself."""
+        return self.names.frontend_names[1]
+
+    @property
+    def machines(self) -> dict[str, str]:
+        """The machines that let users in, with their addresses on the site's network."""
+        gateway = {ACCESS: self.names.access_ip} if self.outer is None else {}
+        return {**gateway, FRONTEND: self.names.frontend_ip}
 
     # ---- start and stop --------------------------------------------------------------------------------------------
 
     def start(self, deadline: Deadline) -> None:
         """Everything but the nodes, which are switched on when a job needs them."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.places.folder.chmod(0o755)
+        self.folder.parent.chmod(0o755)
         self._management = ssh.make_key(self.folder / "management", "management")
-        host_keys = {name: ssh.make_key(self.folder / f"{name}_host_key", name) for name in ("access", "frontend")}
+        for machine in self.machines:
+            self.host_key_of(machine)
         user_home = self._prepare_home()
         self._write_accounts()
         self.commands.start(self.folder / "bin")
         self.namespace.start(self._stage(user_home), deadline)
+        if self.outer:
+            self._join(self.outer, deadline)
         self.network.start(deadline)
         self.namespace.run(["chown", "-R", f"{standard.UID}:{standard.UID}", str(user_home)], deadline)
         self._start_servers(deadline)
-        self._open_doors(host_keys)
+
+    def _join(self, outer: Site, deadline: Deadline) -> None:
+        """A line to the first site, which routes between all."""
+        self.namespace.lay_line(self.names.site, deadline)
+        there, here = self.names.line
+        first = [
+            f"address add {there} peer {here} dev {self.names.site}",
+            f"link set {self.names.site} up",
+            *(
+                f"route add {net} via {here} src {outer.names.frontend_ip}"
+                for net in (self.names.network.production, self.names.network.routed_vlans)
+            ),
+        ]
+        own = [
+            f"address add {here} peer {there} dev uplink",
+            "link set uplink up",
+            f"route add default via {there} src {self.names.frontend_ip}",
+        ]
+        for side, batch in ((outer, first), (self, own)):
+            side.namespace.run(["ip", "-batch", "-"], deadline, input="\n".join(batch) + "\n")
 
     def _prepare_home(self) -> Path:
-        """The user's home on the frontend: ~/public, ~/lab as the gateway has it, keys that open it and the nodes."""
+        """The user's home on the frontend: ~/public, ~/SITE as the gateway has it, keys that open it and the nodes."""
         user = self.settings.user
-        found = self.places.homes / user
+        found = self.homes / user
         outside = ssh.make_key(self.places.home / ".ssh" / "id_ed25519", f"{user}@outside")
+        inside = self.places.folder / "site" / "internal"
+        own = ssh.make_key(inside, f"{user}@{LAB.site}")
         if found.exists() and not os.access(found / ".ssh", os.W_OK):
             return found  # made by an earlier start, which gave it to one of the subordinate users
         for folder, mode in ((found, 0o755), (found / "public", 0o755), (found / ".ssh", 0o700)):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(mode)
-        if not (found / names.SITE).is_symlink():
-            (found / names.SITE).symlink_to(".")
-        own = ssh.make_key(found / ".ssh" / "id_ed25519", f"{user}@{names.FRONTEND_NAMES[1]}")
+        for site in (self.names.site, *self._others):
+            if not (found / site).is_symlink():
+                (found / site).symlink_to(f"{OTHERS}/{site}/{user}" if site in self._others else ".")
+        if not (found / ".ssh" / "id_ed25519").exists():  # one pair of keys for the homes of all sites
+            shutil.copy(inside, found / ".ssh" / "id_ed25519")
+            files.write(found / ".ssh" / "id_ed25519.pub", f"{own}\n")
         authorized = found / ".ssh" / "authorized_keys"
         lines = authorized.read_text().splitlines() if authorized.exists() else []
         lines += [key for key in (outside, own) if key not in lines]
@@ -97,38 +155,51 @@ class Site:
         files.write(etc / "passwd", f"{system}{nobody}{user}:x:{uid}:{uid}::/home/{user}:/bin/bash\n")
         files.write(etc / "group", f"root:x:0:\nnogroup:x:65534:\n{user}:x:{uid}:\n")
         files.write(etc / "shadow", "".join(f"{name}:*:19000:0:99999:7:::\n" for name in ("root", "sshd", user)), 0o640)
-        files.write(etc / "hosts", names.hosts(self.settings.nodes))
-        files.write(etc / "resolv.conf", f"search {names.DOMAIN}\nnameserver {names.gateway()}\n")
+        files.write(etc / "hosts", self.hosts)
+        files.write(etc / "resolv.conf", f"search {self.names.domain}\nnameserver {self.names.gateway()}\n")
         files.write(etc / "nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n")
 
     def _stage(self, user_home: Path) -> Stage:
         etc = self.folder / "etc"
         self.places.nodes.mkdir(parents=True, exist_ok=True)
+        for site in self._others:
+            self.places.homes(site).mkdir(parents=True, exist_ok=True)
+        own = (self.names.gateway(), *self.machines.values(), self.names.public_ip)
         return Stage(
-            hostname=names.FRONTEND_NAMES[1],
-            addresses=network.addresses(),
-            taps=tuple(network.tap(index) for index in range(1, self.settings.nodes + 1)),
+            hostname=self.hostname,
+            addresses=tuple(f"{address}/{self.names.net().prefixlen}" for address in own),
+            taps=tuple(self.names.short(node.index) for node in self.nodes.values()),
             binds={
                 f"/home/{self.settings.user}": user_home,
                 "/run/site": self.folder / "bin",
                 INSIDE: self.folder,
+                **{f"{OTHERS}/{site}": self.places.homes(site) for site in self._others},
             },
             files={f"/etc/{file.name}": file for file in sorted(etc.iterdir())},
         )
 
-    def _sshd(self, name: str, address: str) -> list[str]:
+    def host_key_of(self, machine: str) -> str:
+        """The public host key of gateway or frontend."""
+        return ssh.make_key(self.folder / f"{machine}_host_key", machine)
+
+    def _sshd(self, name: str) -> list[str]:
         """The words that start an sshd; paths are those that a login shell sees: /home is another one there."""
-        configuration = ssh.sshd_configuration(f"{INSIDE}/{name}_host_key", address, [self.settings.user])
+        key, address = f"{INSIDE}/{name}_host_key", self.machines[name]
+        configuration = ssh.sshd_configuration(key, address, [self.settings.user])
         files.write(self.folder / f"sshd_{name}.conf", configuration)
         return [ssh.sshd_program(), "-f", f"{INSIDE}/sshd_{name}.conf", "-E", f"{INSIDE}/sshd_{name}.log"]
 
+    def door_of(self, machine: str) -> list[str]:
+        """The words that let a connection from outside in at gateway or frontend, on their standard input and output."""
+        return [*self.namespace.enter(mounts=True), *self._sshd(machine), "-i"]
+
     def _start_servers(self, deadline: Deadline) -> None:
         spawn, logs = self.namespace.spawn, self.folder
-        for name, address in (("access", names.ACCESS_IP), ("frontend", names.FRONTEND_IP)):
-            self._servers.append(spawn([*self._sshd(name, address), "-D"], logs / f"sshd_{name}.log", mounts=True))
-        words = [web.__name__, names.PUBLIC_IP, "80", str(self.places.homes)]
+        for name in self.machines:
+            self._servers.append(spawn([*self._sshd(name), "-D"], logs / f"sshd_{name}.log", mounts=True))
+        words = [web.__name__, self.names.public_ip, "80", str(self.homes)]
         self._servers.append(spawn([sys.executable, "-m", *words], logs / "web.log"))
-        wanted = [f"{names.ACCESS_IP}:22", f"{names.FRONTEND_IP}:22", f"{names.PUBLIC_IP}:80"]
+        wanted = [*(f"{address}:22" for address in self.machines.values()), f"{self.names.public_ip}:80"]
         while True:
             listening = self.namespace.run(["ss", "-lntH"], deadline).stdout.split()
             missing = [one for one in wanted if one not in listening]
@@ -139,55 +210,8 @@ class Site:
                     raise Problem("a server of the site ended while it started", log=self.folder)
             deadline.sleep(0.1, f"nothing listens on {missing[0]} yet")
 
-    def _open_doors(self, host_keys: dict[str, str]) -> None:
-        """Gateway and frontend on addresses outside, with the same names and ports as the last time where possible."""
-        record = self.folder / "doors.json"
-        kept = files.read_json(record) if record.exists() else {}
-        enter = self.namespace.enter(mounts=True)
-        access, frontend = home.loopback(self.places.folder)
-        wanted = [
-            (
-                ssh.Address(access, 0),
-                [*enter, *self._sshd("access", names.ACCESS_IP), "-i"],
-                self.settings.max_startups,
-            ),
-            (ssh.Address(frontend, 0), [*enter, *self._sshd("frontend", names.FRONTEND_IP), "-i"], 0),
-        ]
-        self._doors = ssh.open_doors(
-            wanted,
-            self.folder / "doors.log",
-            privileged=self.namespace.root,
-            remembered=kept.get("ports", []),
-        )
-        self.access, self.frontend = (door.address for door in self._doors)
-        files.write_json(record, {"ports": [door.address.port for door in self._doors]})
-        for door in self._doors:
-            door.open()
-        own = self.places.home / ".ssh"
-        known = home.known_hosts(self.access, self.frontend, host_keys["access"], host_keys["frontend"])
-        files.write(own / "known_hosts", known, 0o600)
-        files.write(own / "config", home.ssh_config(self.places.home, self.settings.user, self.access), 0o600)
-        if self.namespace.root and self.access.port == self.frontend.port == 22:
-            block = home.hosts_block(self.places.folder, self.access, self.frontend)
-            if home.write_hosts(block):
-                self._hosts = block
-
-    @property
-    def names_in_hosts(self) -> bool:
-        """Are gateway and frontend known by name outside?"""
-        return bool(self._hosts)
-
-    def write_credentials(self, url: str) -> None:
-        """Put the client's credentials for the API at `url` into LAB_HOME."""
-        secret = home.password(self.folder / "password")
-        content = home.credentials(url, self.settings.user, secret)
-        files.write(self.places.home / ".python-grid5000.yaml", content, 0o600)
-
     def stop(self) -> None:
-        """End everything: nodes, servers, doors, network, names."""
-        home.remove_hosts(self._hosts)
-        for door in self._doors:
-            door.close()
+        """End everything: nodes, servers, network."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self.namespace.stop()  # ends every process inside, machines too
         for node in self.nodes.values():
@@ -221,17 +245,21 @@ class Site:
 
     def user_keys(self) -> str:
         """The public keys with which the user reaches the nodes of his jobs."""
-        path = self.places.homes / self.settings.user / ".ssh" / "authorized_keys"
+        path = self.homes / self.settings.user / ".ssh" / "authorized_keys"
         return self.namespace.run(["cat", str(path)], Deadline.after(30, "the user's keys")).stdout
 
-    def host_key(self, node: Node, *, fresh: bool) -> bytes:
-        """A node's private host key; `fresh`: a new one, as every deployment gets."""
+    def _host_key(self, node: Node, *, fresh: bool) -> bytes:
+        """A node's private host key."""
         path = node.folder / "host_key"
         if fresh:
             path.unlink(missing_ok=True)
         node.folder.mkdir(parents=True, exist_ok=True)
         ssh.make_key(path, node.name)
         return path.read_bytes()
+
+    def identity(self, node: Node, *, fresh: bool = False) -> dict[str, Entry]:
+        """What makes a system this node; `fresh`: with a new host key, as every deployment gives."""
+        return standard.identity(self.names, node.index, self.hosts, self._host_key(node, fresh=fresh))
 
     def boot_standard(self, node: Node, deadline: Deadline) -> None:
         """Bring a node into the standard environment; nothing happens when it runs it already."""
@@ -240,9 +268,7 @@ class Site:
             if node.on() and node.runs == system.name and node.answers(deadline):
                 return
             node.power_off()
-            key = self.host_key(node, fresh=False)
-            user = self.settings.user
-            entries = standard.handover(node.index, self.settings.nodes, key, user, self._management)
+            entries = standard.handover(self.identity(node), self.settings.user, self._management)
             node.install(system, entries, deadline, keep=True)
             node.boot(deadline)
 

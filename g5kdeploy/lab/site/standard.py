@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from g5kdeploy.base.cpio import Entry
-from g5kdeploy.lab.site import names
+from g5kdeploy.lab.site.names import Names
 
 UID = 10000  # of the lab's user, on nodes and frontend
 KEYS = "/etc/ssh/users"
@@ -85,12 +85,12 @@ _PAM = "auth sufficient pam_permit.so\naccount sufficient pam_permit.so\nsession
 _PATIENCE = b"[Manager]\nDefaultTimeoutStartSec=600s\n"  # an emulated machine on a busy host is slow, not broken
 
 
-def identity(index: int, nodes: int, host_key: bytes) -> dict[str, Entry]:
-    """What makes a system this node: host name, names of the site, its name server, and the host key."""
+def identity(site: Names, index: int, hosts: str, host_key: bytes) -> dict[str, Entry]:
+    """What makes a system this node: host name, the sites' names, its name server, and the host key."""
     return {
-        "handover/etc/hostname": Entry(f"{names.CLUSTER}-{index}\n".encode()),
-        "handover/etc/hosts": Entry(names.hosts(nodes).encode()),
-        "handover/etc/resolv.conf": Entry(f"search {names.DOMAIN}\nnameserver {names.gateway()}\n".encode()),
+        "handover/etc/hostname": Entry(f"{site.short(index)}\n".encode()),
+        "handover/etc/hosts": Entry(hosts.encode()),
+        "handover/etc/resolv.conf": Entry(f"search {site.domain}\nnameserver {site.gateway()}\n".encode()),
         "handover/etc/ssh/ssh_host_ed25519_key": Entry(host_key, 0o600),
         "handover/etc/systemd/system.conf.d/patience.conf": Entry(_PATIENCE),
     }
@@ -101,13 +101,13 @@ def root_keys(keys: str) -> dict[str, Entry]:
     return {"handover/root/.ssh/authorized_keys": Entry(keys.rstrip().encode() + b"\n", 0o600)}
 
 
-def handover(index: int, nodes: int, host_key: bytes, user: str, management_key: str) -> dict[str, Entry]:
-    """Everything that a node of the standard environment is given at boot."""
+def handover(identity: dict[str, Entry], user: str, management_key: str) -> dict[str, Entry]:
+    """Everything that a node of the standard environment is given at boot, beside its identity."""
     wants = "handover/etc/systemd/system/multi-user.target.wants/lab-accounts.service"
     accounts = _ACCOUNTS.replace("{user}", user).replace("{uid}", str(UID))
     sudoers = f"{user} ALL=(root) NOPASSWD: /usr/local/sbin/lab-sudo\n"
     return {
-        **identity(index, nodes, host_key),
+        **identity,
         f"handover{KEYS}/root": Entry(management_key.encode() + b"\n"),
         "handover/etc/ssh/sshd_config": Entry(_SSHD.encode()),
         "handover/etc/systemd/system/lab-accounts.service": Entry(_ACCOUNTS_UNIT.encode()),
