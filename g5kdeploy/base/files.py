@@ -22,19 +22,26 @@ class Held(Problem):
 
 
 def write(path: Path, content: str | bytes, mode: int = 0o644) -> None:
-    """Write aside, flush to the disk, rename: a reader sees the old file or the new one, never a half."""
+    """Write aside, flush to the disk, rename: a reader sees the old file or the new one, never a half.
+
+    An OSError names `path`, also where the system named the file aside, or none.
+    """
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    name = ""
     try:
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(fd, "wb") as file:
             os.fchmod(fd, mode)
             file.write(data)
             file.flush()
             os.fsync(fd)
         Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+    except BaseException as error:
+        if name:
+            Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
 
 

@@ -128,7 +128,7 @@ def room() -> Iterator[Finding]:
     for name, folder in (("state folder", folders.state()), ("cache folder", folders.cache())):
         place = next(path for path in (folder, *folder.parents) if path.exists())
         free = shutil.disk_usage(place).free
-        if not os.access(place, os.W_OK):
+        if not place.is_dir() or not os.access(place, os.W_OK):
             yield Finding(
                 name, "missing", f"{folder} cannot be written", "everything", "set G5KDEPLOY_HOME to a folder"
             )

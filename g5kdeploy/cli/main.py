@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     with contextlib.suppress(ValueError):  # not the main thread: a test's
         signal.signal(signal.SIGTERM, _terminate)
+    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a terminal that knows no µ gets a `?`
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
@@ -75,6 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1  # whoever read our answer went away: no word about it
     except BaseException as error:  # noqa: BLE001  the last resort: everything ends in an exit code
         return _told(error, args)
+
+
+def _nowhere() -> TextIO:
+    """What stands in for a stream that the shell closed (`>&-`): Python has None for it."""
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def _call(args: list[str]) -> int:

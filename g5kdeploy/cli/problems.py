@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shlex
@@ -56,6 +57,8 @@ def _lines(error: BaseException, code: ExitCode, args: list[str]) -> list[str]:
         return lines
     if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         return ["interrupted" if code is ExitCode.INTERRUPTED else "terminated"]
+    if isinstance(error, OSError) and code is ExitCode.FAILED:
+        return explain(_of_the_machine(error))
     return explain(_bug(error, args))
 
 
@@ -63,6 +66,16 @@ def _way_out(error: click.UsageError, context: click.Context) -> str:
     if isinstance(error, click.NoSuchOption) and context.parent is None:
         return f"options stand behind the command: {context.command_path} COMMAND {error.option_name}"
     return f"{context.command_path} --help"
+
+
+def _of_the_machine(error: OSError) -> Problem:
+    """A full disk, a folder that cannot be written, and the like."""
+    what = f"{error.filename} cannot be used" if error.filename else "this machine cannot go on"
+    elsewhere = "G5KDEPLOY_HOME puts state and cache elsewhere, --runs the runs"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return Problem(
+        what, cause=error.strerror or str(error), hint=f"make room there; {elsewhere}" if full else elsewhere
+    )
 
 
 def explain(problem: Problem) -> list[str]:

@@ -83,7 +83,7 @@ class Emitter:
         try:
             yield end
         except BaseException as error:
-            said = str(error) if isinstance(error, Problem) else type(error).__name__
+            said = str(error) if isinstance(error, (Problem, OSError)) else type(error).__name__
             self.emit(node, step, State.FAILED, said, self.clock.monotonic() - began)
             raise
         self.emit(node, step, end.state, end.text, self.clock.monotonic() - began)

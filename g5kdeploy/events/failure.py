@@ -1,10 +1,12 @@
 """The two kinds of error, and the exit code that each problem means.
 
-A `Failure` is ours and explained. Anything that is neither a `Failure` nor a `base` problem is a bug: exit code 3.
+A `Failure` is ours and explained. What is neither a `Failure`, nor a `base` problem, nor the machine's own fault (a full disk)
+is a bug: exit code 3.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -84,6 +86,15 @@ _NARROWEST_FIRST = (
 )  # fmt: skip
 
 
+THE_MACHINES_FAULT = frozenset(
+    {
+        errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP,
+        errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+    }
+)  # fmt: skip
+"""What the system says (errno) when a disk is full, a folder cannot be written, or it has nothing left to give: no bug."""
+
+
 def exit_code(error: BaseException) -> ExitCode:
     """The exit code that an error means."""
     if isinstance(error, Failure):
@@ -92,7 +103,7 @@ def exit_code(error: BaseException) -> ExitCode:
         return ExitCode.DEADLINE
     if isinstance(error, Held):
         return ExitCode.HELD
-    if isinstance(error, Problem):
+    if isinstance(error, Problem) or (isinstance(error, OSError) and error.errno in THE_MACHINES_FAULT):
         return ExitCode.FAILED
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED

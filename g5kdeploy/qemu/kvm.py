@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
@@ -79,5 +80,6 @@ def kvm_works(deadline: Deadline) -> bool:
     except (Problem, AttributeError, TypeError):
         pass  # never asked, or the record is damaged: ask again
     works = _guest_boots(deadline.within(PROBE_SECONDS, "the KVM probe"))
-    files.write_json(record, {"identity": identity, "works": works, "at": time.time()})
+    with contextlib.suppress(OSError):  # a full disk: it will be asked again
+        files.write_json(record, {"identity": identity, "works": works, "at": time.time()})
     return works

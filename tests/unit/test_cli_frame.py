@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
+from g5kdeploy.base import files
 from g5kdeploy.base.files import Held
 from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.cli import table
@@ -156,7 +157,9 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException | Callable[[],
         (click.UsageError("wrong"), 2),
         (click.ClickException("wrong"), 2),
         (ValueError("a bug"), 3),
-        (OSError(errno.ENOSPC, "no space"), 3),
+        (OSError(errno.ENOSPC, "no space"), 1),
+        (PermissionError(errno.EACCES, "no", "/x"), 1),
+        (OSError(errno.EBADF, "a bug"), 3),
         (failure.NotAllowed("no"), 4),
         (failure.PartlyDone("some"), 5),
         (failure.NoResources("none"), 6),
@@ -180,6 +183,44 @@ def test_the_table_of_exit_codes(
     assert "Traceback" not in err
     if isinstance(error, Problem):
         assert err.startswith("error: ")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_that_are_closed_are_no_bug(closed: str, tmp_path: Path) -> None:
+    words = ["sh", "-c", f'exec "$0" -m g5kdeploy config show -o json {closed}', sys.executable]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "G5KDEPLOY_HOME": str(tmp_path)}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=env, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_full_disk_is_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert raising(monkeypatch, lambda: files.write(tmp_path / "record.json", "x")) == ExitCode.FAILED
+    assert list(tmp_path.glob("*record*")) == list(tmp_path.glob(".*record*")) == []
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {tmp_path / 'record.json'} cannot be used",
+        "cause: No space left on device",
+        "hint: make room there; G5KDEPLOY_HOME puts state and cache elsewhere, --runs the runs",
+    ]
+
+
+def test_a_home_that_is_a_file_is_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("G5KDEPLOY_HOME", str(tmp_path / "file"))
+    assert main(["lab", "start"]) == ExitCode.FAILED
+    err = capsys.readouterr().err
+    assert "cannot be used" in err and "cause: Not a directory" in err
+    assert "Traceback" not in err
+    assert main(["doctor", "-o", "json"]) == ExitCode.FAILED
+    found = {one["name"]: one for one in json.loads(capsys.readouterr().out)["items"]}
+    assert found["state folder"]["mend"] == "set G5KDEPLOY_HOME to a folder"
 
 
 def test_every_exit_code_is_in_the_documentation_and_only_those() -> None:
