@@ -9,7 +9,8 @@
 
 #define DEVICES 64
 #define IN_FLIGHT 16384
-#define SIZE_MAX 30 /* 1 GiB */
+#define SIZE_MIN 9 /* 512 bytes ... 1 GiB */
+#define SIZE_MAX 30
 
 struct gendisk {
     int major;
@@ -66,11 +67,8 @@ PERCPU_ARRAY(block_lost_total, LOST_KINDS);
 static __always_inline void spent(struct latency_key *key, u32 stage, u64 took)
 {
     key->stage = stage;
-    key->bucket = exp2_bucket(took, LATENCY_MIN, LATENCY_MAX);
-    if (!hash_add(&block_latency_seconds, key, 1))
+    if (!hash_observe(&block_latency_seconds, key, &key->bucket, latency_bucket(took), LATENCY_SUM, took))
         array_add(&block_lost_total, LOST_LATENCY, 1);
-    key->bucket = LATENCY_SUM;
-    hash_add(&block_latency_seconds, key, took);
 }
 
 SEC("tp_btf/block_rq_issue")
@@ -81,7 +79,7 @@ int BPF_PROG(block_issue, struct request *request)
     struct issued issued = {};
     struct size_key size = {};
     u64 key = (u64)request, begun = request->start_time_ns;
-    u32 minor;
+    u32 minor, bytes = request->__data_len;
 
     issued.at = bpf_ktime_get_ns();
     if (disk) {
@@ -94,11 +92,8 @@ int BPF_PROG(block_issue, struct request *request)
     waited.on = size.on = issued.on;
     if (begun && begun <= issued.at) /* kept by the kernel unless the device's statistics are switched off */
         spent(&waited, QUEUE, issued.at - begun);
-    size.bucket = exp2_bucket(request->__data_len, 9, SIZE_MAX);
-    if (!hash_add(&block_size_bytes, &size, 1))
+    if (!hash_observe(&block_size_bytes, &size, &size.bucket, exp2_bucket(bytes, SIZE_MIN, SIZE_MAX), SIZE_MAX + 1, bytes))
         array_add(&block_lost_total, LOST_SIZE, 1);
-    size.bucket = SIZE_MAX + 1;
-    hash_add(&block_size_bytes, &size, request->__data_len);
     return 0;
 }
 

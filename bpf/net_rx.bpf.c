@@ -52,8 +52,7 @@ static __always_inline u64 *moment(u32 which)
 
 static __always_inline void observe(void *map, u64 ns)
 {
-    array_add(map, exp2_bucket(ns, LATENCY_MIN, SOFTIRQ_MAX), 1);
-    array_add(map, SOFTIRQ_MAX + 1, ns);
+    array_observe(map, exp2_bucket(ns, LATENCY_MIN, SOFTIRQ_MAX), SOFTIRQ_MAX + 1, ns);
 }
 
 /* Raised again before it ran: it is the first time that counts. */
@@ -104,14 +103,6 @@ int net_rx_exit(u64 *ctx)
     return 0;
 }
 
-static __always_inline void count_packets(u32 device, u32 bucket, u64 n)
-{
-    struct packets_key key = {.device = device, .bucket = bucket};
-
-    if (!hash_add(&napi_poll_packets, &key, n))
-        array_add(&net_rx_lost_total, LOST_PACKETS, 1);
-}
-
 /* Work that fills the budget is not done: the device will be polled again. A poll without a device is the CPU's own backlog. */
 SEC("tp_btf/napi_poll")
 int net_rx_poll(u64 *ctx)
@@ -119,16 +110,16 @@ int net_rx_poll(u64 *ctx)
     const struct napi_struct *napi = (const void *)ctx[0];
     const struct net_device *dev = napi->dev;
     int work = ctx[1], budget = ctx[2];
+    struct packets_key packets = {};
     struct poll_key key = {.result = work <= 0 ? POLL_EMPTY : work < budget ? POLL_PARTIAL : POLL_EXHAUSTED};
 
     if (dev)
-        key.device = dev->ifindex;
+        packets.device = key.device = dev->ifindex;
     if (!hash_add(&napi_polls_total, &key, 1))
         array_add(&net_rx_lost_total, LOST_POLL, 1);
-    if (work < 0)
-        return 0;
-    count_packets(key.device, PACKETS_MAX + 1, work);
-    count_packets(key.device, exp2zero_bucket(work, PACKETS_MAX), 1);
+    if (work >= 0 && !hash_observe(&napi_poll_packets, &packets, &packets.bucket, exp2zero_bucket(work, PACKETS_MAX),
+                                   PACKETS_MAX + 1, work))
+        array_add(&net_rx_lost_total, LOST_PACKETS, 1);
     return 0;
 }
 

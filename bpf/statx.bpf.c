@@ -6,7 +6,7 @@
  * load as a kretprobe can, and they fire for a call that an error injection answers in the kernel's place.
  * The counter and the histogram are updated at the end of a call, so that both agree at any time.
  */
-#include "maps.bpf.h"
+#include "tracing.bpf.h"
 
 #define CGROUPS 512
 
@@ -16,16 +16,12 @@ struct call_key {
 
 struct latency_key {
     u64 cgroup;
-    u64 bucket;
+    u32 bucket;
+    u32 padding;
 };
 
-/* When the call that this task is in began. One slot a task: no table that can fill up, and none that others can evict from. */
-struct {
-    __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-    __uint(map_flags, BPF_F_NO_PREALLOC);
-    __type(key, int);
-    __type(value, u64);
-} statx_started SEC(".maps");
+/* When the call that this task is in began. */
+TASK_STORAGE(statx_started, u64);
 
 PERCPU_HASH(statx_calls_total, struct call_key, CGROUPS);
 
@@ -43,7 +39,7 @@ int statx_enter(struct syscall_enter *ctx)
 
     if (!counted_task())
         return 0;
-    started = bpf_task_storage_get(&statx_started, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+    started = task_value(&statx_started, BPF_LOCAL_STORAGE_GET_F_CREATE);
     if (!started) {
         array_add(&statx_lost_total, LOST_START, 1);
         return 0;
@@ -55,24 +51,20 @@ int statx_enter(struct syscall_enter *ctx)
 SEC("tp/syscalls/sys_exit_statx")
 int statx_exit(struct syscall_exit *ctx)
 {
-    u64 now = bpf_ktime_get_ns(), *started, took;
+    u64 *started = task_value(&statx_started, 0), took;
     struct latency_key latency = {};
     struct call_key call = {};
 
-    started = bpf_task_storage_get(&statx_started, bpf_get_current_task_btf(), 0, 0);
     if (!started || !*started)
         return 0;
-    took = now - *started;
+    took = bpf_ktime_get_ns() - *started;
     *started = 0;
 
     call.cgroup = latency.cgroup = bpf_get_current_cgroup_id();
     if (!hash_add(&statx_calls_total, &call, 1))
         array_add(&statx_lost_total, LOST_CALL, 1);
-    latency.bucket = exp2_bucket(took, LATENCY_MIN, LATENCY_MAX);
-    if (!hash_add(&statx_latency_seconds, &latency, 1))
+    if (!hash_observe(&statx_latency_seconds, &latency, &latency.bucket, latency_bucket(took), LATENCY_SUM, took))
         array_add(&statx_lost_total, LOST_LATENCY, 1);
-    latency.bucket = LATENCY_SUM;
-    hash_add(&statx_latency_seconds, &latency, took);
     return 0;
 }
 

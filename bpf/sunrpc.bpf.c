@@ -71,11 +71,8 @@ static __always_inline void spent(struct stage_key *key, u32 stage, s64 took)
     u64 ns = took < 0 ? 0 : took;
 
     key->stage = stage;
-    key->bucket = exp2_bucket(ns, LATENCY_MIN, LATENCY_MAX);
-    if (!hash_add(&sunrpc_stage_seconds, key, 1))
+    if (!hash_observe(&sunrpc_stage_seconds, key, &key->bucket, latency_bucket(ns), LATENCY_SUM, ns))
         array_add(&sunrpc_lost_total, LOST_STAGE, 1);
-    key->bucket = LATENCY_SUM;
-    hash_add(&sunrpc_stage_seconds, key, ns);
 }
 
 SEC("tp_btf/rpc_stats_latency")

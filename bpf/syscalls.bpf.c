@@ -65,13 +65,15 @@ int BPF_PROG(syscalls_enter, void *registers, s64 call)
 SEC("tp_btf/sys_exit")
 int BPF_PROG(syscalls_exit, void *registers, s64 result)
 {
-    u64 now = bpf_ktime_get_ns();
     struct pending *p = task_value(&syscalls_pending, 0);
     struct error_key error = {};
     struct call_key key = {};
+    u64 took;
 
-    if (!p || !p->started)
+    if (!p || !p->started) /* most calls, where there is a list: not worth a look at the clock */
         return 0;
+    took = bpf_ktime_get_ns() - p->started;
+    p->started = 0;
     key.call = error.call = p->call;
     if (!hash_add(&syscalls_total, &key, 1))
         array_add(&syscalls_lost_total, LOST_CALL, 1);
@@ -80,9 +82,8 @@ int BPF_PROG(syscalls_exit, void *registers, s64 result)
         if (!hash_add(&syscall_errors_total, &error, 1))
             array_add(&syscalls_lost_total, LOST_ERROR, 1);
     }
-    if (!timed_add(&syscall_latency_seconds, p->call, now - p->started))
+    if (!timed_add(&syscall_latency_seconds, p->call, took))
         array_add(&syscalls_lost_total, LOST_LATENCY, 1);
-    p->started = 0;
     return 0;
 }
 

@@ -31,15 +31,10 @@ struct connect_key {
     u32 result;
 };
 
-struct time_key {
-    u32 port;
-    u32 bucket;
-};
-
 PERCPU_HASH(tcp_retransmits_total, struct retransmit_key, PORTS * 2);
 
 /* Many ports have few connections, whose round trip times lie close together. */
-PERCPU_HASH(tcp_rtt_seconds, struct time_key, PORTS * 12);
+PERCPU_HASH(tcp_rtt_seconds, struct port_key, PORTS * 12);
 
 struct {
     __uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -50,7 +45,7 @@ struct {
 
 PERCPU_HASH(tcp_connects_total, struct connect_key, PORTS * 2);
 
-PERCPU_HASH(tcp_connect_seconds, struct time_key, PORTS * 12);
+PERCPU_HASH(tcp_connect_seconds, struct port_key, PORTS * 12);
 
 enum { LOST_RETRANSMIT, LOST_RTT, LOST_CONNECT_BEGIN, LOST_CONNECT, LOST_CONNECT_TIME, LOST_KINDS };
 
@@ -61,17 +56,11 @@ static __always_inline void lost(u32 what)
     array_add(&tcp_lost_total, what, 1);
 }
 
-/* Counts a time of `port`; with the sum, which needs an entry of its own. */
-static __always_inline void observe(void *map, u32 port, u64 ns, u32 min, u32 max, u32 what)
+static __always_inline void observe(void *map, u32 port, u64 ns, u32 max, u32 what)
 {
-    struct time_key key = {.port = port, .bucket = max + 1};
+    struct port_key key = {.port = port};
 
-    if (!hash_add(map, &key, ns)) {
-        lost(what);
-        return;
-    }
-    key.bucket = exp2_bucket(ns, min, max);
-    if (!hash_add(map, &key, 1))
+    if (!hash_observe(map, &key, &key.bucket, exp2_bucket(ns, RTT_MIN, max), max + 1, ns))
         lost(what);
 }
 
@@ -110,7 +99,7 @@ int tcp_segment(u64 *ctx)
         return 0;
     rtt = tp->srtt_us * 125ULL;
     if (rtt)
-        observe(&tcp_rtt_seconds, service_port(sk), rtt, RTT_MIN, RTT_MAX, LOST_RTT);
+        observe(&tcp_rtt_seconds, service_port(sk), rtt, RTT_MAX, LOST_RTT);
     return 0;
 }
 
@@ -120,7 +109,7 @@ static __always_inline void connect_ended(struct sock *sk, u64 began, int state)
     struct connect_key key = {.port = bpf_ntohs(sk->__sk_common.skc_dport)};
 
     if (state == TCP_ESTABLISHED)
-        observe(&tcp_connect_seconds, key.port, took, RTT_MIN, LATENCY_MAX, LOST_CONNECT_TIME);
+        observe(&tcp_connect_seconds, key.port, took, LATENCY_MAX, LOST_CONNECT_TIME);
     else
         key.result = sk->sk_err ? sk->sk_err : RESULT_CLOSED;
     if (!hash_add(&tcp_connects_total, &key, 1))

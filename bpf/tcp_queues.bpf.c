@@ -23,11 +23,6 @@ struct inet_connection_sock {
     struct request_sock_queue icsk_accept_queue;
 } core;
 
-struct length_key {
-    u32 port;
-    u32 bucket;
-};
-
 struct full_key {
     u32 port;
     u16 queue;
@@ -37,13 +32,13 @@ struct full_key {
 enum { QUEUE_SYN, QUEUE_ACCEPT };
 enum { SEGMENT_SYN, SEGMENT_ACK };
 
-PERCPU_HASH(tcp_syn_queue_length, struct length_key, PORTS * 8);
+PERCPU_HASH(tcp_syn_queue_length, struct port_key, PORTS * 8);
 
-PERCPU_HASH(tcp_accept_queue_length, struct length_key, PORTS * 8);
+PERCPU_HASH(tcp_accept_queue_length, struct port_key, PORTS * 8);
 
 PERCPU_HASH(tcp_listen_queue_full_total, struct full_key, PORTS * 2);
 
-PERCPU_HASH(tcp_receive_window_bytes, struct length_key, PORTS * 12);
+PERCPU_HASH(tcp_receive_window_bytes, struct port_key, PORTS * 12);
 
 enum { LOST_SYN_QUEUE, LOST_ACCEPT_QUEUE, LOST_FULL, LOST_WINDOW, LOST_KINDS };
 
@@ -56,14 +51,9 @@ static __always_inline void lost(u32 what)
 
 static __always_inline void observe(void *map, u32 port, u64 value, u32 max, u32 what)
 {
-    struct length_key key = {.port = port, .bucket = max + 1};
+    struct port_key key = {.port = port};
 
-    if (!hash_add(map, &key, value)) {
-        lost(what);
-        return;
-    }
-    key.bucket = exp2zero_bucket(value, max);
-    if (!hash_add(map, &key, 1))
+    if (!hash_observe(map, &key, &key.bucket, exp2zero_bucket(value, max), max + 1, value))
         lost(what);
 }
 

@@ -38,6 +38,17 @@ static __always_inline u32 exp2_bucket(u64 v, u32 min, u32 max)
     return b < min ? min : b > max ? max : b;
 }
 
+static __always_inline u32 latency_bucket(u64 ns)
+{
+    return exp2_bucket(ns, LATENCY_MIN, LATENCY_MAX);
+}
+
+/* The bucket of an exp2zero histogram: 0 for 0, otherwise the smallest i with v <= 2^(i - 1), up to max. */
+static __always_inline u32 exp2zero_bucket(u64 v, u32 max)
+{
+    return v ? exp2_bucket(v, 0, max - 1) + 1 : 0;
+}
+
 /* A counter or histogram that each CPU keeps for itself: by a key, or by a small number. */
 #define PERCPU_HASH(name, of, entries)            \
     struct {                                      \
@@ -64,18 +75,49 @@ static __always_inline void array_add(void *map, u32 key, u64 n)
         *value += n;
 }
 
-/* Adds to a per-CPU hash, whose key is made at its first use. False when the map is full: the caller counts the loss. */
-static __always_inline int hash_add(void *map, const void *key, u64 n)
+/* Adds to a histogram that is a per-CPU array. */
+static __always_inline void array_observe(void *map, u32 bucket, u32 sum, u64 value)
+{
+    array_add(map, bucket, 1);
+    array_add(map, sum, value);
+}
+
+/* The value of a key in a per-CPU hash, which is made at its first use; NULL when the map is full. */
+static __always_inline u64 *hash_value(void *map, const void *key)
 {
     u64 *value = bpf_map_lookup_elem(map, key), zero = 0;
 
-    if (!value) {
-        /* Another CPU may be first; then its entry is the one to use. */
-        bpf_map_update_elem(map, key, &zero, BPF_NOEXIST);
-        value = bpf_map_lookup_elem(map, key);
-        if (!value)
-            return 0;
-    }
+    if (value)
+        return value;
+    /* Another CPU may be first; then its entry is the one to use. */
+    bpf_map_update_elem(map, key, &zero, BPF_NOEXIST);
+    return bpf_map_lookup_elem(map, key);
+}
+
+/* Adds to a per-CPU hash. False when the map is full: the caller counts the loss. */
+static __always_inline int hash_add(void *map, const void *key, u64 n)
+{
+    u64 *value = hash_value(map, key);
+
+    if (!value)
+        return 0;
     *value += n;
+    return 1;
+}
+
+/* Adds to a histogram that is a per-CPU hash; `part` is where the bucket stands in `key`. False when the map is full, and then
+ * nothing is added: what is counted is always in the sum, too. */
+static __always_inline int hash_observe(void *map, const void *key, u32 *part, u32 bucket, u32 sum, u64 value)
+{
+    u64 *count, *total;
+
+    *part = bucket;
+    count = hash_value(map, key);
+    *part = sum;
+    total = hash_value(map, key);
+    if (!count || !total)
+        return 0;
+    *count += 1;
+    *total += value;
     return 1;
 }

@@ -124,8 +124,8 @@ static __always_inline u32 service_port(const struct sock *sk)
     return !peer || (local && local < peer) ? local : peer;
 }
 
-/* The bucket of an exp2zero histogram: 0 for 0, otherwise the smallest i with v <= 2^(i - 1), up to max. */
-static __always_inline u32 exp2zero_bucket(u64 v, u32 max)
-{
-    return v ? exp2_bucket(v, 0, max - 1) + 1 : 0;
-}
+/* A histogram by port. */
+struct port_key {
+    u32 port;
+    u32 bucket;
+};

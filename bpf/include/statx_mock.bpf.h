@@ -147,16 +147,15 @@ int statx_mock_enter(struct syscall_enter *ctx)
 SEC("tp/syscalls/sys_exit_statx")
 int statx_mock_exit(struct syscall_exit *ctx)
 {
-    u64 now = bpf_ktime_get_ns(), took;
     struct pending *p = pending(0);
     int asked;
+    u64 took;
 
     if (!p || !p->started)
         return 0;
-    took = now - p->started;
+    took = bpf_ktime_get_ns() - p->started;
     p->started = 0;
-    array_add(&statx_mock_latency_seconds, exp2_bucket(took, LATENCY_MIN, LATENCY_MAX), 1);
-    array_add(&statx_mock_latency_seconds, LATENCY_SUM, took);
+    array_observe(&statx_mock_latency_seconds, latency_bucket(took), LATENCY_SUM, took);
     if (p->answered)
         return 0;
     asked = asked_for_it(p);

@@ -28,12 +28,9 @@ struct timed_key {
 /* Adds a duration to such a histogram; false when the map is full. */
 static __always_inline int timed_add(void *map, u32 what, u64 took)
 {
-    struct timed_key key = {.what = what, .bucket = exp2_bucket(took, LATENCY_MIN, LATENCY_MAX)};
+    struct timed_key key = {.what = what};
 
-    if (!hash_add(map, &key, 1))
-        return 0;
-    key.bucket = LATENCY_SUM;
-    return hash_add(map, &key, took);
+    return hash_observe(map, &key, &key.bucket, latency_bucket(took), LATENCY_SUM, took);
 }
 
 /* This task's value; with BPF_LOCAL_STORAGE_GET_F_CREATE, NULL only when there is no memory for it. */
