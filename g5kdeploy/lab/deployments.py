@@ -34,6 +34,15 @@ Report = Callable[[str, str, bool | None, str], None]
 node is lost in that step (KO), `text` the reason; True = the node is deployed (only its last step says so). An empty
 node name with False: the workflow itself broke down."""
 
+_WORD = r"(?:[A-Za-z0-9\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})"
+_PART = rf"(?:{_WORD}|[:@])"
+_HOST = rf"(?:(?:{_WORD}|:)*@)?(?:\[[0-9A-Fa-fv:.]+\]|{_WORD}*)(?::\d*)?"
+_PATH = rf"//{_HOST}(?:/{_PART}*)*|/(?:{_PART}+(?:/{_PART}*)*)?|(?(scheme){_PART}|(?:{_WORD}|@))+(?:/{_PART}*)*"
+_URI = re.compile(
+    rf"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):)?(?:{_PATH})?(?:\?(?:{_PART}|[/?])*)?(?:#(?:{_PART}|[/?])*)?"
+)
+"""A URI, absolute or relative, after RFC 3986."""
+
 
 class NotDeployable(Exception):
     """A deployment that kadeploy or the API server refuses; `status` is the HTTP status that the client sees."""
@@ -162,8 +171,9 @@ class Deployments:
         A key given as text is kept in `files` and shown as a URL below `files_url`. Raises `NotDeployable`.
         """
         key_text = self._keep_key(wanted, files_url)
-        if len(wanted.environment) > LONGEST_NAME:
-            raise NotDeployable(500, "Mysql2::Error: Data too long for column 'environment' at row 1")
+        for column in ("environment", "version", "partition_label", "block_device", "reformat_tmp", "arch"):
+            if len(getattr(wanted, column) or "") > LONGEST_NAME:
+                raise NotDeployable(500, f"Mysql2::Error: Data too long for column '{column}' at row 1")
         wanted.description = self._describe(wanted)
         if not self.rights(wanted.user_uid, [str(node) for node in wanted.nodes]):
             raise NotDeployable(400, f"{NO_RIGHTS}\n")
@@ -293,8 +303,11 @@ class Deployments:
 
     def _describe(self, wanted: Deployment) -> dict[str, Any]:
         """The environment's description: by name from the registered ones, by URL from there."""
-        if re.search(r"[\s<>\"{}|\\^`]", wanted.environment):
-            raise NotDeployable(500, f'bad URI(is not URI?): "{wanted.environment}"')
+        if not wanted.environment.isascii():
+            escaped = "".join(one if one.isascii() else f"\\u{ord(one):04X}" for one in wanted.environment)
+            raise NotDeployable(500, f'URI must be ascii only "{escaped}"')
+        if not _URI.fullmatch(wanted.environment):
+            raise NotDeployable(500, f"bad URI(is not URI?): {json.dumps(wanted.environment)}")
         scheme = scheme_of(wanted.environment)
         if scheme in ("http", "https"):
             return self._fetch_description(wanted.environment)
@@ -322,7 +335,5 @@ class Deployments:
 
 def scheme_of(text: str) -> str:
     """The scheme of a URL, "" for what is none: a name, or text that holds what no URL may hold."""
-    if re.search(r"\s", text):
-        return ""
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", text)
-    return match[1].lower() if match else ""
+    match = _URI.fullmatch(text)
+    return (match["scheme"] or "").lower() if match else ""

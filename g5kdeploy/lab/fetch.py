@@ -16,6 +16,8 @@ def over_http(url: str) -> bytes:
 
     parts = urllib.parse.urlsplit(url)
     host = parts.hostname or ""
+    if not host:
+        raise OSError("ArgumentError, no host component for URI")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(host, port, timeout=SECONDS)

@@ -96,6 +96,8 @@ class Kavlan:
         verdicts: dict[str, str] = {}
         with self._lock:
             for name in names:
+                if str(name) in verdicts:
+                    continue
                 if not isinstance(name, str):
                     verdicts[str(name)] = "unchanged"
                 elif name not in self.interfaces:

@@ -144,6 +144,20 @@ ROWS = [
     write("POST", JOBS, {"command": "x", "reservation": 5}, 400, "`reservation` should be a String."),
     write("POST", JOBS, {"command": "x", "resources": "nodes=99"}, 400, "failed with status 400", '"code" : 400'),
     write("POST", JOBS, {"command": "x", "walltime": 3600}, 500, "Unknown option: walltime"),
+    write(
+        "POST", JOBS, {"command": "x", "signal": [1]}, 500, "undefined method `to_i' for [1]:Array", "value.to_i unl"
+    ),
+    write("POST", JOBS, {"command": "x", "types": 5}, 500, "undefined method `empty?' for 5:Integer", "h['type'] = "),
+    write("POST", f"{JOBS}?command=", {"command": "x"}, 400, "you must give a :command"),  # the query wins
+    write("POST", JOBS, "/* ask */ {} // nicely", 400, "you must give a :command"),
+    write("POST", JOBS, "[" * 101, 500, "nesting of 101 is too deep"),
+    write("POST", JOBS, {}, 406, kind="bogus"),
+    write("POST", JOBS, "a=%ff", 400, kind="application/x-www-form-urlencoded"),
+    write("POST", JOBS, "x", 500, kind="multipart/form-data; boundary=X"),
+    write("GET", JOBS, {"limit": True}, 500, "undefined method `to_i' for true:TrueClass"),
+    write("GET", "/sites/lab/clusters", {"queues": "none"}, 200, '"total":0'),
+    write("GET", "/sites/lab/health", "{", 200, '{"status":"OK"}'),
+    write("GET", "/sites/lab", "{", 500, "unexpected token at '{'"),
     write("DELETE", JOBS + "/7", None, 404, "Couldn't find OAR::Job with 'job_id'=7"),
     write(
         "POST", JOBS + "/7/walltime", "walltime=1", 415, "is not supported", kind="application/x-www-form-urlencoded"
@@ -157,6 +171,26 @@ ROWS = [
     write("POST", "/sites/lab/deployments", {"nodes": ["x"], "environment": "a b"}, 500, "bad URI(is not URI?)"),
     write(
         "POST", "/sites/lab/deployments", {"nodes": ["x"], "environment": "ftp://x"}, 500, "ftp protocol not supported"
+    ),
+    write("POST", "/sites/lab/deployments", {"nodes": ["x"], "environment": "\u00e9"}, 500, 'ascii only "\\u00E9"'),
+    write("POST", "/sites/lab/deployments", {"nodes": ["x"], "environment": "1:2"}, 500, 'is not URI?): "1:2"'),
+    write(
+        "POST", "/sites/lab/deployments", {"nodes": ["x"], "environment": "http:a"}, 500, "no host component for URI"
+    ),
+    write(
+        "POST",
+        "/sites/lab/deployments",
+        {"nodes": ["x"], "environment": "a", "arch": "x" * 256},
+        500,
+        "Data too long for column 'arch' at row 1",
+    ),
+    write(
+        "POST",
+        "/sites/lab/deployments",
+        '--X\r\nContent-Disposition: form-data; name="environment"\r\n\r\nnope\r\n--X--\r\n',
+        400,
+        "is not valid: Nodes can't be blank; Nodes must be",
+        kind="multipart/form-data; boundary=X",
     ),
     write("POST", "/sites/lab/deployments", {"nodes": ["x"], "environment": "nope"}, 400, "does not exist"),
     write("POST", "/sites/lab/deployments", {"nodes": ["x"], "environment": "debian12-min"}, 400, "sufficient rights"),
@@ -173,6 +207,9 @@ ROWS = [
     write(
         "POST", "/sites/lab/vlans/4/nodes", ["vm-1.lab.grid5000.fr"], 403, "Not enough privileges on Kavlan resources"
     ),
+    write("PUT", "/sites/lab/vlans/4/dhcpd", {"vlan": "start"}, 500, "no implicit conversion of Symbol into Integer"),
+    write("PUT", "/sites/lab/vlans/4/dhcpd", {"vlan": True}, 500, "undefined method `[]' for true:TrueClass"),
+    write("OPTIONS", "/sites/lab/vlans/4/dhcpd", None, 405, "Method Not Allowed"),
     write("PUT", "/sites/lab/vlans/4/dhcpd", {"action": "x"}, 422, "An action ('start' or 'stop') should be provided"),
     # other services behind the proxy
     get("/users/users/~", 200, '"uid":"jdoe"', '"default_gga":"lab"'),

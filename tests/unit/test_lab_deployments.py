@@ -147,8 +147,8 @@ def test_lists(kept: Deployments, hands: Hands) -> None:
     assert [one.uid for one in kept.every()] == [second.uid, first.uid]
     assert [one.uid for one in kept.every(oldest_first=True)] == [first.uid, second.uid]
     kept.cancel(first.uid)
-    assert [one.uid for one in kept.every(status="Canceled")] == [first.uid]
-    assert kept.every(user="nobody") == []
+    assert [one.uid for one in kept.every(statuses=["Canceled"])] == [first.uid]
+    assert kept.every(users=["nobody"]) == []
 
 
 @pytest.mark.parametrize(

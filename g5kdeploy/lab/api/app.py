@@ -18,8 +18,8 @@ from werkzeug.wsgi import FileWrapper
 from g5kdeploy.lab.api import cors
 from g5kdeploy.lab.api.answer import Answer, File, Headers, failure, finish, line, request_id
 from g5kdeploy.lab.api.call import NOBODY, BadParameters, Call, HttpError
-from g5kdeploy.lab.api.negotiation import VERBS, BadAccept, bare, formats
-from g5kdeploy.lab.api.routes import ESCAPED, find
+from g5kdeploy.lab.api.negotiation import VERBS, BadAccept, bare, formats, require_type
+from g5kdeploy.lab.api.routes import ESCAPED, PARAMETERS_FIRST, find
 from g5kdeploy.lab.services import SiteServices
 
 log = logging.getLogger(__name__)
@@ -156,28 +156,34 @@ def answer(call: Call, began: float) -> tuple[int, Headers, bytes | File]:
     if call.path in FILES and call.method in ("GET", "HEAD"):
         return _file(call)
     try:
-        call.query  # noqa: B018 - whether it can be read
+        given = [call.query, call.form]
     except BadParameters:
         return _bare(call, 400, "Bad Request")
+    except ValueError:  # parts that are none
+        return _bare(call, 500, "Internal Server Error")
     if call.method not in VERBS:
         return _bare(call, 405, "Method Not Allowed")
     try:
         handler, parts, call.format = find(call.method, call.path, call.services.trust_proxy)
     except HTTPException:
         return _bare(call, 404, "Not Found")
-    if not encoded(call.query):
+    if not encoded(given):
         return _bare(call, 400, "Bad Request")
-    call.format = call.format if call.format is not None else asked_format(call)
+    call.format = asked_format(call, call.format)
     try:
+        if call.content_type:
+            require_type(call.content_type)
         call.formats = formats(call.headers.get("accept", ""), call.format, script=call.by_script)
     except BadAccept:
         return 406, [("Content-Type", "text/html; charset=utf-8"), ("Vary", "Origin"), ("Content-Length", "0")], b""
     try:
-        given: Answer = handler(call, **parts)
-        if isinstance(given, File):
-            size = given.path.stat().st_size
-            return 200, [("Content-Type", given.type), ("Content-Length", str(size))], given
-        return finish(call, given, began)
+        if handler.__module__ in PARAMETERS_FIRST:
+            call.params  # noqa: B018 - whether they can be read
+        found: Answer = handler(call, **parts)
+        if isinstance(found, File):
+            size = found.path.stat().st_size
+            return 200, [("Content-Type", found.type), ("Content-Length", str(size))], found
+        return finish(call, found, began)
     except HttpError as error:
         return failure(call, error, began)
     except ValueError as error:  # a body that cannot be parsed
@@ -187,10 +193,13 @@ def answer(call: Call, began: float) -> tuple[int, Headers, bytes | File]:
         return failure(call, HttpError(500, str(error) or "Internal Server Error"), began)
 
 
-def asked_format(call: Call) -> str | None:
-    """The query's word on the type of the answer."""
-    asked = call.query.get("format")
-    return None if asked is None or not encoded(asked) else str(asked)
+def asked_format(call: Call, suffix: str | None = None) -> str | None:
+    """What the path's suffix, or else a parameter, says of the answer's type; nothing where these cannot be read."""
+    try:
+        asked = call.params.get("format") if suffix is None else suffix
+        return None if asked is None or not encoded([call.params]) else str(asked)
+    except (BadParameters, ValueError):
+        return None
 
 
 def encoded(value: Any) -> bool:
@@ -199,7 +208,7 @@ def encoded(value: Any) -> bool:
         return all(map(encoded, value))
     if isinstance(value, dict):
         return all(map(encoded, value.values()))
-    return value is None or not re.search("[\udc80-\udcff]", value)
+    return not isinstance(value, str) or not re.search("[\udc80-\udcff]", value)
 
 
 def _file(call: Call) -> tuple[int, Headers, bytes]:
@@ -211,11 +220,8 @@ def _file(call: Call) -> tuple[int, Headers, bytes]:
 
 
 def _bare(call: Call, status: int, error: str) -> tuple[int, Headers, bytes]:
-    try:
-        asked = asked_format(call)
-    except BadParameters:
-        asked = None
-    kind, body = bare(status, error, call.headers.get("accept", ""), call.path, asked, call.by_script)
+    accept = call.headers.get("accept", "")
+    kind, body = bare(status, error, accept, call.path, asked_format(call), call.by_script)
     data = body.encode()
     headers = [("Content-Type", kind), ("X-Request-Id", request_id()), ("X-Runtime", "0.000500"), ("Vary", "Origin")]
     return status, [*headers, ("Content-Length", str(len(data)))], data

@@ -101,7 +101,7 @@ def metrics(call: Call, site: str) -> Document:
     """Rows of what the site measured, as Kwollect gives them."""
     call.site(site)
     read = call.services.metrics
-    return Document(read(site, call.query) if read is not None else [])
+    return Document(read(site, call.params) if read is not None else [])
 
 
 def oar_resources(call: Call, site: str) -> Document:

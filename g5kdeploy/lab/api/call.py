@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import re
 import urllib.parse
@@ -10,6 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from werkzeug.formparser import FormDataParser
+from werkzeug.http import parse_options_header
+
+from g5kdeploy.lab.api.negotiation import SYNONYMS
 from g5kdeploy.lab.api.ruby import no_method, to_i
 from g5kdeploy.lab.kavlan import Kavlan
 from g5kdeploy.lab.oar import Scheduler
@@ -18,7 +23,7 @@ from g5kdeploy.lab.services import SiteServices
 ITEM = "application/vnd.grid5000.item+json"
 COLLECTION = "application/vnd.grid5000.collection+json"
 NOBODY = frozenset({"", "unknown", "(unknown)"})
-JSON = ("application/json", "text/x-json", "application/jsonrequest")
+FORM, PARTS = "application/x-www-form-urlencoded", "multipart/form-data"
 FOR_A_MINUTE = "max-age=60, private"
 
 
@@ -118,26 +123,33 @@ class Call:
 
     @property
     def content_type(self) -> str:
-        """The media type of the body, without parameters."""
-        return self.headers.get("content-type", "").split(";")[0].strip().lower()
+        """The media type of the body, by its first name and without parameters."""
+        named = re.split("[,;]", self.headers.get("content-type", ""))[0].strip().lower()
+        return SYNONYMS.get(named, named)
 
+    @functools.cached_property
+    def form(self) -> dict[str, Any]:
+        """The fields of a form in the body; raises `BadParameters` as `parameters`, `ValueError` for what is no form."""
+        if self.content_type == FORM:
+            return parameters(self.raw.decode(errors="surrogateescape"))
+        if self.content_type == PARTS and self.raw:
+            return _parts(self.raw, self.headers["content-type"])
+        return {}
+
+    @functools.cached_property
     def body(self) -> Any:
         """The JSON value of the body, or the form's fields; None without a body that can be parsed.
 
         Raises `ValueError` with Ruby's words for broken JSON.
         """
-        if not self.raw:
-            return None
-        if self.content_type in JSON:
-            return parse_json(self.raw)
-        if self.content_type == "application/x-www-form-urlencoded":
-            return parameters(self.raw.decode(errors="replace"))
-        return None
+        if self.content_type in (FORM, PARTS):
+            return self.form
+        return parse_json(self.raw) if self.raw and self.content_type == "application/json" else None
 
+    @functools.cached_property
     def params(self) -> dict[str, Any]:
-        """Query and body together; the body wins."""
-        body = self.body()
-        return {**self.query, **(body if isinstance(body, dict) else {})}
+        """Query and body together, whatever the method; the query wins. Raises as `body`."""
+        return {**(self.body if isinstance(self.body, dict) else {}), **self.query}
 
     def href(self, path: str) -> str:
         """The link to a path of the API, under the version that the client used."""
@@ -171,6 +183,17 @@ def parameters(text: str) -> dict[str, Any]:
     return found
 
 
+def _parts(raw: bytes, content_type: str) -> dict[str, Any]:
+    """The fields of a form in parts; files are left out."""
+    _, options = parse_options_header(content_type)
+    found: dict[str, Any] = {}
+    if "boundary" in options:
+        _, fields, _ = FormDataParser(silent=False).parse(io.BytesIO(raw), PARTS, len(raw), options)
+        for name, value in fields.items(multi=True):
+            _put(found, name, value)
+    return found
+
+
 def _put(found: dict[str, Any], name: str, value: str | None) -> None:
     outer, bracket, rest = name.partition("[")
     if not outer or not bracket or "]" not in rest:
@@ -200,16 +223,34 @@ def segment(text: str) -> str:
 
 def parse_json(raw: bytes) -> Any:
     """The value of a JSON text; `ValueError` in the words of Ruby's parser."""
-    text = raw.decode(errors="replace")
+    text = _COMMENT.sub(lambda found: found[1] or " ", raw.decode(errors="replace"))
     if match := re.search(r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])[^\n]*", text, re.IGNORECASE):
         raise ValueError(f"incomplete surrogate pair at '{match[0]}'")
+    if _depth(text) > DEEPEST:
+        raise ValueError(f"nesting of {DEEPEST + 1} is too deep")
     try:
         return _without_nothing(_DECODER.decode(text))
     except _NoNumber as error:
         raise ValueError(f"unexpected token at '{text[text.index(str(error)) :]}'") from error
     except json.JSONDecodeError as error:
         at = text[error.pos :] if error.msg == "Extra data" else _broken(text.lstrip())
-        raise ValueError(f"unexpected token at '{at}'") from error
+        raise ValueError(f"unexpected token at '{at.partition(chr(0))[0]}'") from error
+
+
+_COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|/\*.*?\*/|//[^\n]*', re.DOTALL)
+"""A text, which may look like one, or a comment, which Ruby's parser takes."""
+
+
+DEEPEST = 100
+
+
+def _depth(text: str) -> int:
+    """How many lists and objects of a JSON text are open at once."""
+    deepest = depth = 0
+    for mark in re.findall(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', text):
+        depth += (mark in "[{") - (mark in "]}")
+        deepest = max(deepest, depth)
+    return deepest
 
 
 class _NoNumber(Exception):
@@ -284,7 +325,7 @@ def integer(value: Any, line: str, default: int = 0) -> int:
     """A parameter as a number; `line` is the real server's, which cannot do with a list or a mapping."""
     if value is None:
         return default
-    if isinstance(value, list | dict):
+    if isinstance(value, list | dict | bool):
         raise HttpError(500, no_method("to_i", line, ".to_i", value))
     return to_i(value)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
 from g5kdeploy.lab.api.call import COLLECTION, FOR_A_MINUTE, Call, HttpError, any_of, page
-from g5kdeploy.lab.api.ruby import blank, to_i
+from g5kdeploy.lab.api.ruby import blank, to_i, to_s
 from g5kdeploy.lab.deployments import Deployment, NotDeployable
 
 HIDDEN = frozenset({"description", "keys"})
@@ -41,7 +41,7 @@ def every(call: Call, site: str) -> Document:
     call.allow("GET", "POST")
     call.vary_accept = True
     call.site(site)
-    query = call.query
+    query = call.params
     offset, limit = page(query)
     if limit < 0:
         raise HttpError(
@@ -105,7 +105,7 @@ def create(call: Call, site: str) -> Document:
     """Submit a deployment."""
     user = call.authenticated()
     try:
-        params = call.params()
+        params = call.params
     except ValueError as error:
         raise HttpError(400, f"{INVALID}{error}") from error
     wanted = read(params, call.site(site), user)
@@ -127,6 +127,8 @@ def read(params: dict[str, Any], site: str, user: str) -> Deployment:
             text = f"unknown attribute '{name}' for Grid5000::Deployment."
             raise HttpError(400, f"{INVALID}{text}\n\n{UNKNOWN}\n{' ' * UNKNOWN.index('raise')}^^^^^")
     fields: dict[str, Any] = {name: _text(params[name]) for name in TEXTS if _scalar(params.get(name))}
+    if isinstance(params.get("key"), bool):  # a long text is another kind of column
+        fields["key"] = "t" if params["key"] else "f"
     for name in FLAGS:
         if name in params and (params[name] is None or params[name] == ""):
             fields[name] = None
@@ -153,4 +155,4 @@ def _scalar(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    return ("t" if value else "f") if isinstance(value, bool) else str(value)
+    return str(int(value)) if isinstance(value, bool) else to_s(value)

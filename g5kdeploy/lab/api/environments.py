@@ -12,7 +12,7 @@ from g5kdeploy.lab.kaenv import uid
 def _seen(call: Call, site: str, latest: bool) -> list[dict[str, Any]]:
     """The public ones and the user's own, or those of the user whom the query names."""
     call.site(site)
-    environments, query = call.services.environments, call.query
+    environments, query = call.services.environments, call.params
     if "user" in query:
         if call.anonymous:
             raise HttpError(
@@ -40,7 +40,7 @@ def _with_links(call: Call, site: str, described: dict[str, Any]) -> dict[str, A
 def every(call: Call, site: str) -> Document:
     """The environments that the user may deploy, the newest version of each."""
     call.allow("GET")
-    latest = call.query.get("latest_only", "yes") not in ("no", "false")
+    latest = call.params.get("latest_only", "yes") not in ("no", "false")
     items = [_with_links(call, site, described) for described in _seen(call, site, latest)]
     where = f"/sites/{site}/environments"
     links = [call.link("self", where, COLLECTION), call.link("parent", f"/sites/{site}")]

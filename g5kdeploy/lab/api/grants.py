@@ -32,7 +32,7 @@ def firewall(call: Call, site: str, job: str) -> Document | Empty:
     if call.method == "DELETE":
         rules.clear()
         return Empty(204, typed=False)
-    body = call.body()
+    body = call.body
     if not isinstance(body, list) or not all(isinstance(rule, dict) and rule.get("addr") for rule in body):
         raise HttpError(422, "A list of rules with addr, port and proto should be provided")
     rules += [_opening(rule, set(found.nodes)) for rule in body]
@@ -75,7 +75,7 @@ def storage(call: Call, site: str, storage: str, user: str) -> Document | Empty:
     if storage == "home":
         call.only(name)
     asker = call.authenticated()
-    body = call.params()
+    body = call.params
     addresses = _listed(body.get("ipv4") or body.get("hosts") or [])
     if not addresses:
         raise HttpError(422, "ipv4 is missing")

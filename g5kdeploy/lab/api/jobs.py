@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
-from g5kdeploy.lab.api.call import COLLECTION, Call, HttpError, any_of, page
+from g5kdeploy.lab.api.call import COLLECTION, Call, HttpError, any_of, integer, page
 from g5kdeploy.lab.api.ruby import blank, no_method, to_i
 from g5kdeploy.lab.oar import Job, Query, Refused
 
@@ -22,6 +22,7 @@ _SYNTAX = (
 )
 PASSED_ON = ("directory", "name", "project", "stderr", "stdout", "queue", "notify", "import-job-key-from-file")
 NUMBERS = ("walltime", "signal", "checkpoint")
+TO_NUMBERS = ("signal", "exit_code", "checkpoint", "anterior", "submitted_at", "scheduled_at", "started_at", "walltime")
 DIGITS = 18  # what fits into the database's column for sure
 
 
@@ -89,7 +90,7 @@ def every(call: Call, site: str) -> Document:
     """A page of the jobs that fit."""
     call.allow("GET", "POST")
     call.vary_accept = True
-    query = call.query
+    query = call.params
     offset, limit = page(query)
     if limit < 0:
         raise HttpError(500, "PG::InvalidRowCountInLimitClause: ERROR:  LIMIT must not be negative\n")
@@ -122,7 +123,7 @@ def _states(given: Any) -> tuple[str, ...] | None:
     """The states of a list with commas; the real server can do with no other kind of value."""
     if given is None:
         return None
-    if isinstance(given, dict):
+    if not isinstance(given, str | list):
         line = "        states = (params[:state] || '').split(/\\s*,\\s*/)"
         raise HttpError(500, no_method("split", line, ".split", given))
     if isinstance(given, list):  # what is split is the list, into lists
@@ -150,7 +151,7 @@ def _find(call: Call, site: str, text: str) -> Job:
 
 def create(call: Call, site: str) -> Document:
     """Submit a job."""
-    params = call.params()
+    params = call.params
     user = call.authenticated()
     trouble = invalid(params)
     if trouble:
@@ -165,6 +166,8 @@ def create(call: Call, site: str) -> Document:
 
 def invalid(params: dict[str, Any]) -> list[str]:
     """What the API server itself finds wrong with a submission."""
+    for name in TO_NUMBERS:
+        integer(params.get(name), f'{" " * 8}instance_variable_set "@#{{integer_field}}", value.to_i unless value.nil?')
     wanted = params.get("reservation")
     trouble = []
     if wanted is None and blank(params.get("command")):
@@ -186,10 +189,13 @@ def request(params: dict[str, Any]) -> dict[str, Any]:
     sent: dict[str, Any] = {"resource": params.get("resources"), "script": params.get("command")}
     if params.get("reservation") is not None:
         sent["reservation"] = params["reservation"]
-    if params.get("properties"):
-        sent["property"] = params["properties"]
-    if params.get("types"):
-        sent["type"] = params["types"]
+    for name, singular in (("properties", "property"), ("types", "type")):
+        value = params.get(name)
+        if isinstance(value, int | float):
+            line = f"        h['{singular}'] = {name} unless {name}.nil? || {name}.empty?"
+            raise HttpError(500, no_method("empty?", line, ".empty?", value))
+        if value:
+            sent[singular] = value
     sent.update({key: params[key] for key in PASSED_ON if params.get(key) is not None})
     sent.update({key: to_i(params[key]) for key in NUMBERS if params.get(key) is not None})
     return sent
@@ -239,7 +245,7 @@ def _known(call: Call, site: str, text: str) -> int:
 
 def change_walltime(call: Call, site: str, job: str) -> Document:
     """Ask for another walltime; the answer is text that calls itself JSON."""
-    params = call.params()
+    params = call.params
     call.allow("POST")
     user = call.authenticated()
     if call.content_type != "application/json":

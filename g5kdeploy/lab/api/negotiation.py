@@ -20,8 +20,17 @@ SUFFIXES = {
     "g5kcollectionjson": "application/vnd.grid5000.collection+json",
 }
 """Suffixes of paths, and values of the parameter `format`, that make a difference."""
-_SYNONYMS = {"text/x-json": JSON, "application/jsonrequest": JSON, "text/xml": XML, "application/x-xml": XML,
-             "text/yaml": YAML}  # fmt: skip
+SYNONYMS = {
+    "text/x-json": JSON,
+    "application/jsonrequest": JSON,
+    "text/xml": XML,
+    "application/x-xml": XML,
+    "text/yaml": YAML,
+    "application/xhtml+xml": HTML,
+    "application/javascript": "text/javascript",
+    "application/x-javascript": "text/javascript",
+    "application/x-gzip": "application/gzip",
+}
 _STARS = {"text/*": (HTML,), "application/*": (HTML, *SUFFIXES.values())}
 """What a star stands for: a page comes first."""
 _VERBS = """
@@ -34,7 +43,13 @@ VERBS = frozenset(_VERBS.split())
 
 
 class BadAccept(Exception):
-    """The Accept header holds something that is no media type."""
+    """The Accept header, or that of the body's type, holds something that is no media type."""
+
+
+def require_type(name: str) -> None:
+    """Raise `BadAccept` for what is no media type."""
+    if not _TYPE.fullmatch(name):
+        raise BadAccept(name)
 
 
 def formats(header: str, format: str | None, path: str = "", script: bool = False) -> list[str]:
@@ -70,9 +85,8 @@ def _accepted(header: str) -> list[str]:
         ranked += [(-quality, len(ranked) + at, each) for at, each in enumerate(_STARS.get(name, (name,)))]
     found = [name for _, _, name in (sorted(ranked) if len(parts) > 1 else ranked)]
     for name in found:
-        if not _TYPE.fullmatch(name):
-            raise BadAccept(name)
-    return [_SYNONYMS.get(name, name) for name in found]
+        require_type(name)
+    return [SYNONYMS.get(name, name) for name in found]
 
 
 def _number(text: str) -> float:

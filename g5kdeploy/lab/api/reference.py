@@ -96,7 +96,7 @@ def _fetch(call: Call, path: str, collection: str, *, one: str = "", many: str =
     if found is None:
         raise HttpError(404, f"Cannot find resource {path}")
     commit, shown = found
-    if call.query.get("deep") is not None:
+    if call.params.get("deep") is not None:
         shown["links"] = _links_of_collection(call, collection)
     elif "items" in shown:
         shown["links"] = _links_of_collection(call, collection)
@@ -105,13 +105,13 @@ def _fetch(call: Call, path: str, collection: str, *, one: str = "", many: str =
         shown = _with_links(call, shown, collection, one)
     shown["version"] = commit.oid
     call.last_modified = max(commit.time, call.services.reference.installed_at)
-    call.cache = FOR_A_MONTH if call.query.get("version") == commit.oid else PUBLIC
+    call.cache = FOR_A_MONTH if call.params.get("version") == commit.oid else PUBLIC
     return Document(shown)
 
 
 def look_up(call: Call, path: str, *, one: str = "", many: str = "") -> tuple[Commit, dict[str, Any]] | None:
     """The commit and the expanded document or collection at a path; None where there is nothing."""
-    query = call.query
+    query = call.params
     inner = path.strip("/").replace("platforms/", "")
     commit = _commit_for(call, inner, one)
     if commit is None:
@@ -148,7 +148,7 @@ def _queues(given: Any) -> set[str]:
 
 
 def _commit_for(call: Call, path: str, one: str) -> Commit | None:
-    reference, query = call.services.reference, call.query
+    reference, query = call.services.reference, call.params
     branch = branch_of(call)
     if one == "site" and query.get("deep") is not None and query.get("job_id") is not None:
         query = {**query, "timestamp": _job(call, path).started_at}
@@ -170,7 +170,7 @@ def _commit_for(call: Call, path: str, one: str) -> Commit | None:
 
 def branch_of(call: Call) -> str:
     """The branch that the query names."""
-    named = call.query.get("branch")
+    named = call.params.get("branch")
     if isinstance(named, list):
         return "/".join(map(shown, named))
     return "master" if named is None else shown(named)
@@ -185,7 +185,7 @@ def _moment(call: Call, date: Any) -> float:
 
 def _job(call: Call, path: str) -> Job:
     """The job to which the query narrows a site."""
-    text = str(call.query["job_id"])
+    text = str(call.params["job_id"])
     found = call.scheduler(path.split("/")[-1]).job(to_i(text))
     if found is None:
         raise HttpError(404, f"Couldn't find OAR::Job with 'job_id'={text}")
@@ -246,8 +246,8 @@ def versions(call: Call, resource: str = "") -> Document:
     _history_headers(call)
     resource = re.sub("/?platforms", "", resource)
     branch = branch_of(call)
-    limit = min(integer(call.query.get("limit"), LIMIT, 100), 500)
-    offset = integer(call.query.get("offset"), "      offset = (offset || 0).to_i")
+    limit = min(integer(call.params.get("limit"), LIMIT, 100), 500)
+    offset = integer(call.params.get("offset"), "      offset = (offset || 0).to_i")
     history = _history(call, resource, branch, f"origin/{branch}", call.services.reference.branches)
     if not history:
         raise HttpError(404, f"{resource} does not exist.")

@@ -10,10 +10,14 @@ from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule
 
 from g5kdeploy.lab.api import around, deployments, environments, grants, jobs, reference, status, vlans
 from g5kdeploy.lab.api.answer import Answer, Document
-from g5kdeploy.lab.api.call import Call
+from g5kdeploy.lab.api.call import Call, HttpError
+from g5kdeploy.lab.api.negotiation import VERBS
 
 ESCAPED = {"/": "\u2215", ".": "\u2024"}
 """What stands for an escaped slash or dot while a path is taken apart: such a one does not part names."""
+
+PARAMETERS_FIRST = frozenset({jobs.__name__, vlans.__name__, environments.__name__})
+"""Whose handlers see nothing of a request before its parameters are read: a broken body comes before all else."""
 
 Handler = Callable[..., Answer]
 Routes = list[tuple[tuple[str, ...], str, Handler]]
@@ -41,6 +45,11 @@ class Tail(BaseConverter):
 def health(call: Call, site: str) -> Document:
     """The API server is alive."""
     return Document({"status": "OK"}, fixed=True)
+
+
+def no_such_method(call: Call, **_: str) -> Answer:
+    """A route of its own for the methods that another one does not take."""
+    raise HttpError(405, "Method Not Allowed")
 
 
 _servers = reference.things("servers")
@@ -109,7 +118,8 @@ WRITES: Routes = [
     (("DELETE",), f"{S}/deployments/<plain:uid>", deployments.cancel),
     (("POST",), f"{S}/vlans/nodes", vlans.which),
     (("POST",), f"{V}/nodes", vlans.add),
-    (("GET", "POST", "PUT", "PATCH", "DELETE"), f"{V}/dhcpd", vlans.dhcpd),
+    (("PUT",), f"{V}/dhcpd", vlans.dhcpd),
+    (tuple(VERBS), f"{V}/dhcpd", no_such_method),
     (("PUT", "DELETE"), f"{V}/users/<plain:user>", vlans.set_user),
 ]
 OTHER_SERVICES: Routes = [

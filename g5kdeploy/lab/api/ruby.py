@@ -24,6 +24,12 @@ def blank(value: Any) -> bool:
     )
 
 
+def to_s(value: Any) -> str:
+    """A number or a text as Ruby's to_s writes it: 1.0e+20."""
+    text = str(value)
+    return re.sub("^(-?\\d+)e", r"\1.0e", text) if isinstance(value, float) else text
+
+
 def shown(value: Any) -> str:
     """A value within a text: a text is itself, all else as it is written in a program."""
     return value if isinstance(value, str) else written(value)
@@ -42,13 +48,9 @@ def written(value: Any) -> str:
 
 def no_method(name: str, line: str, marked: str, value: Any = None) -> str:
     """What Ruby says of a method that a value has not, with the line of the source and the place in it."""
-    alike: tuple[str, ...] = ()
-    if isinstance(value, list):
-        whose, alike = f"{_within(value)}:Array", ("to_s", "to_a", "to_h")
-    elif isinstance(value, dict):
-        whose, alike = _within(value), ("to_s", "to_h")
-    else:
-        whose = "nil:NilClass" if value is None else f"{written(value)}:String"
+    kind = {list: "Array", bool: f"{str(value).title()}Class", int: "Integer", float: "Float", str: "String"}
+    whose = f"{_within(value)}:{kind.get(type(value), 'NilClass')}" if not isinstance(value, dict) else _within(value)
+    alike = {list: ("to_s", "to_a", "to_h"), dict: ("to_s", "to_h"), bool: ("to_s",)}.get(type(value), ())
     hint = "\nDid you mean?  " + "\n               ".join(alike) if name == "to_i" and alike else ""
     place = f"{' ' * line.index(marked)}{'^' * len(marked)}"
     return f"undefined method `{name}' for {whose}\n\n{line}\n{place}{hint}"

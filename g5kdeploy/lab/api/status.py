@@ -38,7 +38,7 @@ class Seen:
 
 def of_site(call: Call, site: str) -> Document:
     """The status of all that the site has, but of clusters that the reference does not know."""
-    query = dict(call.query)
+    query = dict(call.params)
     if call.anonymous:
         query.update(job_details="no", waiting="no")
     address = query.get("network_address")
@@ -68,9 +68,9 @@ def _cluster_of(address: Any) -> Any:
 def of_cluster(call: Call, site: str, cluster: str) -> Document:
     """The status of a cluster: its nodes and their disks."""
     where = f"/sites/{site}/clusters/{cluster}"
-    wanted = {"nodes", "disks"} if call.query.get("disks") != "no" else {"nodes"}
+    wanted = {"nodes", "disks"} if call.params.get("disks") != "no" else {"nodes"}
     links = [call.link("self", f"{where}/status"), call.link("parent", where)]
-    return _answer(call, site, links, wanted, {cluster}, call.query)
+    return _answer(call, site, links, wanted, {cluster}, call.params)
 
 
 def _answer(

@@ -7,6 +7,7 @@ from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
 from g5kdeploy.lab.api.call import COLLECTION, FOR_A_MINUTE, ITEM, Call, HttpError
+from g5kdeploy.lab.api.ruby import no_method
 from g5kdeploy.lab.kavlan import Kavlan, NotAllowed, Vlan
 
 VERDICTS = {
@@ -113,7 +114,7 @@ def one_node(call: Call, site: str, node: str) -> Document:
 
 def _node_list(call: Call) -> list[Any]:
     """The array of interface names in the body."""
-    body = call.body()
+    body = call.body
     call.authenticated()
     call.allow("POST")
     if call.content_type != "application/json":
@@ -129,15 +130,15 @@ def _node_list(call: Call) -> list[Any]:
 def which(call: Call, site: str) -> Document:
     """The VLANs of the interfaces in the body; unknown ones are dropped."""
     kavlan = call.kavlan(site)
-    placed = [(name, kavlan.interfaces[name]) for name in map(str, _node_list(call)) if name in kavlan.interfaces]
+    names = dict.fromkeys(map(str, _node_list(call)))
+    placed = [(name, kavlan.interfaces[name]) for name in names if name in kavlan.interfaces]
     return Document(_in_vlans(call, site, placed, f"/sites/{site}/vlans/nodes"))
 
 
 def add(call: Call, site: str, vlan: str) -> Document:
     """Move the interfaces in the body into a VLAN."""
-    body = call.body()  # broken JSON comes before everything else
     kavlan, _ = _existing(call, site, vlan)
-    names = _node_list(call) if body is None or call.raw else []
+    names = _node_list(call)
     try:
         verdicts = kavlan.move(call.authenticated(), names, vlan)
     except NotAllowed as error:
@@ -147,16 +148,18 @@ def add(call: Call, site: str, vlan: str) -> Document:
 
 def dhcpd(call: Call, site: str, vlan: str) -> Empty:
     """Start or stop a VLAN's DHCP server."""
-    if call.method != "PUT":
-        raise HttpError(405, "Method Not Allowed")
-    body = call.body()
     kavlan, _ = _existing(call, site, vlan)
     user = call.authenticated()
     call.allow("PUT")
     if call.content_type != "application/json":
         raise HttpError(415, f"Content-Type '{call.content_type}' is not supported")
-    wrapped = body.get("vlan", body) if isinstance(body, dict) else None
-    action = wrapped.get("action") if isinstance(wrapped, dict) else None
+    wrapped = call.params.get("vlan", call.body if isinstance(call.body, dict) else None)
+    if isinstance(wrapped, bool):
+        line = "    if params[:vlan].nil? || params[:vlan][:action].nil? ||"
+        raise HttpError(500, no_method("[]", line, "[:action]", wrapped))
+    if wrapped is not None and not isinstance(wrapped, dict):
+        raise HttpError(500, "no implicit conversion of Symbol into Integer")
+    action = wrapped.get("action") if wrapped else None
     if action not in ("start", "stop"):
         raise HttpError(422, "An action ('start' or 'stop') should be provided")
     try:
