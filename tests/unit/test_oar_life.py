@@ -308,7 +308,7 @@ def test_listings(world: World) -> None:
     assert [(job.id, job.walltime) for job in listing.jobs] == [(moldable, 3600), (moldable, 7200), (plain, 600)]
     assert listing.total == 3
     assert world.oar.jobs(Query(limit=1, offset=1)).jobs[0].walltime == 7200
-    assert [job.id for job in world.oar.jobs(Query(user="jdoe", name="a", states=["Waiting"])).jobs] == [plain]
+    assert [job.id for job in world.oar.jobs(Query(users=["jdoe"], names=["a"], states=["Waiting"])).jobs] == [plain]
     assert world.oar.jobs(Query(states=[])).total == 0
     assert world.oar.jobs(Query(limit=0)).jobs == ()
     assert world.oar.job(99) is None
