@@ -11,6 +11,7 @@ import click
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.text import clean
+from g5kdeploy.cli import complete
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import experiment_option, run_option, testbed_option
 from g5kdeploy.events.failure import ExitCode
@@ -25,7 +26,7 @@ SECONDS = 120.0  # for a console that is read and not typed at
     "the console that was collected. On a terminal it is kaconsole3's own session.",
     "g5kdeploy console vm-1\ng5kdeploy console exporter > console.log",
 )
-@click.argument("node")
+@click.argument("node", shell_complete=complete.nodes)
 @experiment_option
 @run_option
 @testbed_option

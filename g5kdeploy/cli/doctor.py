@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.cli import settings
+from g5kdeploy.cli import complete, settings
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option
 from g5kdeploy.events.failure import ExitCode, InvalidUse
@@ -30,7 +30,13 @@ NODE_SECONDS = 300.0  # a kernel has a hundred thousand types, and an emulated m
     "needed is missing.",
     "g5kdeploy doctor\ng5kdeploy doctor --testbed lab -o json\ng5kdeploy doctor --node vm-1",
 )
-@click.option("--node", default=None, metavar="NODE", help="Look at this node's kernel instead.")
+@click.option(
+    "--node",
+    default=None,
+    metavar="NODE",
+    shell_complete=complete.nodes,
+    help="Look at this node's kernel instead.",
+)
 @click.option("-l", "--user", default="root", show_default=True, help="The user to log in as on the node.")
 @experiment_option
 @run_option

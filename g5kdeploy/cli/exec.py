@@ -10,7 +10,7 @@ import click
 
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.base.text import clean
-from g5kdeploy.cli import settings
+from g5kdeploy.cli import complete, settings
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option
 from g5kdeploy.events.failure import ExitCode
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "commas between them. Exit code 0 when it went well everywhere, 5 when on some of them, 1 when nowhere.",
     "g5kdeploy exec all -- uname -r\ng5kdeploy exec vm-[1-2] -o json -- cat /proc/sys/kernel/random/boot_id",
 )
-@click.argument("nodes")
+@click.argument("nodes", shell_complete=complete.nodes)
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
 @click.option("-l", "--user", default="root", show_default=True, help="The user to log in as.")
 @click.option("--timeout", default="10m", show_default=True, metavar="TIME", help="Give up after this time.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.cli import settings
+from g5kdeploy.cli import complete, settings
 from g5kdeploy.cli.command import group, subcommand
 from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option
 from g5kdeploy.events.failure import InvalidUse
@@ -66,7 +66,7 @@ def jobs(
     "g5kdeploy firewall open server 80 443 --protocol tcp\n"
     "g5kdeploy firewall open server 22 --from 2001:db8::/64 --experiment composition/statx",
 )
-@click.argument("nodes")
+@click.argument("nodes", shell_complete=complete.nodes)
 @click.argument("ports", nargs=-1, type=click.IntRange(1, 65535), metavar="[PORT]...")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), default="tcp+udp", show_default=True, help="Which protocol.")
 @click.option("--from", "source", default="", metavar="ADDRESS", help="Only from this IPv6 address or network.")
@@ -96,7 +96,7 @@ def open_(
     "List the openings of the jobs that hold NODES.",
     "g5kdeploy firewall list all\ng5kdeploy firewall list --testbed lab vm-1.lab.grid5000.fr -o json",
 )
-@click.argument("nodes")
+@click.argument("nodes", shell_complete=complete.nodes)
 @_with_nodes
 def list_(screen: Screen, nodes: str, output: str | None, **which: Any) -> None:
     """Of each job that holds one of the nodes."""
@@ -114,7 +114,7 @@ def list_(screen: Screen, nodes: str, output: str | None, **which: Any) -> None:
     "Take all openings of the jobs that hold NODES away; the site knows no smaller piece. Connections that stand go on.",
     "g5kdeploy firewall close all",
 )
-@click.argument("nodes")
+@click.argument("nodes", shell_complete=complete.nodes)
 @_with_nodes
 def close(screen: Screen, nodes: str, output: str | None, **which: Any) -> None:
     """What is left then: nothing."""

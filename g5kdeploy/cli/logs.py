@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.cli import complete
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import experiment_option, run_option, testbed_option
 from g5kdeploy.events.failure import ExitCode, Failure, InvalidUse
@@ -26,7 +27,7 @@ ONCE, FOREVER = 300.0, 10 * 365 * 86400.0  # seconds
     "Show the journal of NODE (a name or a role of the run); of a run that is over, the journal that was collected.",
     "g5kdeploy logs exporter -u g5kdeploy-exporter -n 50\ng5kdeploy logs vm-1 -f",
 )
-@click.argument("node")
+@click.argument("node", shell_complete=complete.nodes)
 @click.option("-u", "--unit", default=None, help="Only this systemd unit.")
 @click.option("-n", "--lines", type=click.IntRange(min=1), default=None, help="Only that many of the last lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until interrupted.")

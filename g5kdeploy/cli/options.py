@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from g5kdeploy.cli import complete
+
 TESTBEDS = ("lab", "grid5000")
 FORMATS = ("table", "wide", "json", "jsonl", "yaml", "csv", "name")
 
@@ -45,7 +47,12 @@ testbed_option = click.option(
 """Parameter `testbed: str | None`."""
 
 run_option = click.option(
-    "--run", "run_id", default=None, metavar="ID", help="Which run to go on with [default: the newest unreleased one]."
+    "--run",
+    "run_id",
+    default=None,
+    metavar="ID",
+    shell_complete=complete.runs,
+    help="Which run to go on with [default: the newest unreleased one].",
 )
 """Parameter `run_id: str | None`."""
 

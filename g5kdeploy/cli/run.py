@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from g5kdeploy.base.text import human_seconds
-from g5kdeploy.cli import settings
+from g5kdeploy.cli import complete, settings
 from g5kdeploy.cli.choice import named, without
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import (
@@ -47,8 +47,10 @@ BAR = 40  # characters of the longest bar of a histogram
 )
 @experiment_argument
 @click.option("--phases", default="", metavar="LIST", help="Only these, parted by commas.")
-@click.option("--from", "first", default="", metavar="PHASE", help="Begin with this one.")
-@click.option("--until", "last", default="", metavar="PHASE", help="End with this one.")
+@click.option(
+    "--from", "first", default="", metavar="PHASE", shell_complete=complete.phases, help="Begin with this one."
+)
+@click.option("--until", "last", default="", metavar="PHASE", shell_complete=complete.phases, help="End with this one.")
 @manifest_option
 @click.option("--keep", is_flag=True, help="Do not give the nodes back.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")

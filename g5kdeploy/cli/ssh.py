@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from g5kdeploy.cli import complete
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import experiment_option, run_option, testbed_option
 from g5kdeploy.events.failure import Failure, InvalidUse
@@ -19,7 +20,7 @@ from g5kdeploy.output.screen import Screen
     "NODE is a node of the run, by name or by role. The exit code is OpenSSH's.",
     "g5kdeploy ssh exporter\ng5kdeploy ssh vm-1 uname -r\ng5kdeploy ssh --testbed lab vm-1.lab.grid5000.fr",
 )
-@click.argument("node")
+@click.argument("node", shell_complete=complete.nodes)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]...")
 @click.option("-l", "--user", default="root", show_default=True, help="The user to log in as.")
 @experiment_option

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.cli import settings
+from g5kdeploy.cli import complete, settings
 from g5kdeploy.cli.command import group, subcommand
 from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option
 from g5kdeploy.events.failure import Failure
@@ -42,7 +42,7 @@ def command() -> None:
     "which a deployed environment without automounter needs.",
     "g5kdeploy storage allow all\ng5kdeploy storage allow server nancy:storage1/mygroup --experiment composition/statx",
 )
-@click.argument("nodes")
+@click.argument("nodes", shell_complete=complete.nodes)
 @click.argument("storage", required=False)
 @experiment_option
 @run_option

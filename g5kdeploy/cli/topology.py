@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.cli import settings
+from g5kdeploy.cli import complete, settings
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import experiment_option, output_option, run_option, site_option, testbed_option
 from g5kdeploy.events.failure import InvalidUse
@@ -32,7 +32,7 @@ SECONDS = 120.0
     "g5kdeploy topology --testbed grid5000 --site rennes\n"
     "g5kdeploy topology --testbed grid5000 'paradoxe-[1-8].rennes.grid5000.fr' --dot > paradoxe.dot",
 )
-@click.argument("nodes", required=False)
+@click.argument("nodes", required=False, shell_complete=complete.nodes)
 @click.option("--dot", "as_dot", is_flag=True, help="In the language of Graphviz, for `dot -Tsvg`.")
 @site_option
 @experiment_option

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.cli import settings
+from g5kdeploy.cli import complete, settings
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option
 from g5kdeploy.events.failure import InvalidUse
@@ -27,7 +27,7 @@ PORTS = range(1, 1 << 16)
     "itself; LOCAL:PORT says which port it has here, otherwise any free one. The address of each is printed.",
     "g5kdeploy tunnel exporter 9435\ng5kdeploy tunnel vm-1 9090:9090 3000\ng5kdeploy tunnel all 9435 -o json",
 )
-@click.argument("nodes")
+@click.argument("nodes", shell_complete=complete.nodes)
 @click.argument("ports", nargs=-1, required=True, metavar="[LOCAL:]PORT...")
 @click.option("-l", "--user", default="root", show_default=True, help="The user to log in as.")
 @experiment_option

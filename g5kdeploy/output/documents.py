@@ -37,7 +37,7 @@ def render(document: Mapping[str, Any], form: str = "table", columns: Sequence[s
     if form == "jsonl":
         return "\n".join(json.dumps(item, ensure_ascii=False, default=str) for item in items)
     if form == "name":
-        return "\n".join(_cell(item.get("name", item.get("id", ""))) for item in items)
+        return "\n".join(_cell(item.get("name", item.get("id", next(iter(item.values()), "")))) for item in items)
     if form == "csv":
         return _csv(items, _columns(items, ()))
     chosen = _columns(items, () if form == "wide" else columns)

@@ -61,7 +61,7 @@ def _retry_after(value: str | None) -> float | None:
 
 def from_exception(error: Exception, url: str, credentials: Credentials) -> ApiProblem:
     """The problem that a failed exchange means."""
-    where = f"uri in {credentials.origin}" if credentials.origin else "uri"
+    where = f"uri in {credentials.origin}" if "/" in credentials.origin else "uri"  # a file's: variables give none
     if isinstance(error, requests.exceptions.SSLError):
         return ApiProblem(
             f"the certificate of {url} is not trusted",

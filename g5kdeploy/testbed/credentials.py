@@ -85,6 +85,8 @@ def is_frontend(hostname: str | None = None) -> bool:
 
 def _from_file(path: Path) -> Credentials:
     try:
+        if not path.is_file():
+            raise InvalidUse(f"{path} is not a file", hint=_form(path))
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             raise NotAllowed(
@@ -151,7 +153,7 @@ def _from_mapping(path: Path, value: dict[str, Any]) -> Credentials:
         uri,
         text("username"),
         text("password"),
-        verify,
+        _existing(path, "verify_ssl", verify) if isinstance(verify, str) else verify,
         _certificate(path, "sslcert", text("sslcert")),
         _certificate(path, "sslkey", text("sslkey")),
         text("ssluser") or text("username"),
@@ -168,8 +170,12 @@ def _from_mapping(path: Path, value: dict[str, Any]) -> Credentials:
 def _certificate(path: Path, key: str, value: str | None) -> str | None:
     if value is None:
         return None
+    return _existing(path, key, value)
+
+
+def _existing(path: Path, key: str, value: str) -> str:
     file = Path(value).expanduser()
-    if not file.is_file():
+    if not file.exists():
         raise NotAllowed(f"{path}: {key} names a file that is not there", cause=str(file))
     return str(file)
 

@@ -49,6 +49,7 @@ def test_other_forms() -> None:
     assert rows[0]["text"] == "two\nlines" and rows[1]["extra"] == "k=1"
     assert render(single("Thing", name="x", size=3), "table") == "name  x\nsize  3"
     assert render(single("Thing", name="x"), "name") == "x"
+    assert render(single("Build", run="20261128-1200", phase="build"), "name") == "20261128-1200"
     nested = single("Thing", name="x", none=[], roles={"my_role": {"nar_hash": "h", "size": 3}})
     assert render(nested, "table") == "name  x\nnone  -\nroles\n  my_role\n    nar hash  h\n    size      3"
 

@@ -137,6 +137,20 @@ def test_client_certificates(tmp_path: Path) -> None:
         load(tmp_path, {}, ELSEWHERE)
 
 
+def test_what_the_file_names_is_there(tmp_path: Path) -> None:
+    write(tmp_path, "username: jdoe\npassword: sesame\nverify_ssl: maybe\n")
+    with pytest.raises(NotAllowed, match="verify_ssl names a file that is not there"):
+        load(tmp_path, {}, ELSEWHERE)
+    write(tmp_path, f"username: jdoe\npassword: sesame\nverify_ssl: {tmp_path}\n")
+    assert load(tmp_path, {}, ELSEWHERE).verify_ssl == str(tmp_path)
+
+
+def test_a_folder_in_the_files_place_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / ".python-grid5000.yaml").mkdir()
+    with pytest.raises(InvalidUse, match="is not a file"):
+        load(tmp_path, {}, ELSEWHERE)
+
+
 def test_a_testbed_is_named() -> None:
     assert places.find("grid5000").home == Path.home()
     with pytest.raises(InvalidUse, match="no testbed 'grid'"):
