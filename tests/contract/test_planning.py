@@ -80,6 +80,24 @@ def test_nodes_out_of_order_do_not_count(world: World) -> None:
     assert found.without == (("lab", "vm", "1 of 2 nodes will do (1 is absent, 1 is suspected, 1 is dead)"),)
 
 
+def test_inside_a_container_its_nodes_are_there_to_be_had(world: World) -> None:
+    outer = world.running(a_request(roles=nodes(3), types=("cosystem", "container"), walltime=3 * HOUR))
+    types = ("deploy", f"inner={outer.job.id}")
+    first = world.running(a_request(run="run-2", roles=nodes(2), types=types))
+    assert first.job.ends_at is not None
+    (option,) = plan(world, 1, types=types).options
+    assert option.start == world.lab.hand.now and set(option.nodes) <= set(outer.nodes) - set(first.nodes)
+    (option,) = plan(world, 2, types=types).options
+    assert option.start == first.job.ends_at + 61
+    waiting = world.reserve(a_request(run="run-3", roles=nodes(2), types=types))
+    world.lab.advance(70)
+    again = r.resume(world.api, waiting.record, world.records, world.deadline())
+    assert again is not None and again.job.scheduled_at == option.start
+    found = plan(world, 4, types=types)
+    assert found.without == (("lab", "vm", f"3 of 4 nodes will do (1 is not in the container {outer.job.id})"),)
+    assert plan(world, 2).options[0].start > option.start, "to others all of them are taken"
+
+
 def test_only_now_means_only_now(world: World) -> None:
     world.running(a_request(roles=nodes(3)))
     assert plan(world, 1, "now").options

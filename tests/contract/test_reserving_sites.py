@@ -170,6 +170,27 @@ def test_vlan_subnets_and_disks_are_had_with_the_nodes(sites: World) -> None:
         sites.reserve(replace(request, vlan="private", run="run-3"))
 
 
+def test_a_disk_that_is_taken_is_planned_around(sites: World) -> None:
+    """A disk alone is taken, whose node is free; the scheduler gives role and disks when the plan says."""
+    body = {"command": "sleep 1d", "resources": "{type='disk'}/host=1/disk=1,walltime=2:0:0", "types": ["noop"]}
+    number = int(sites.api.post("/sites/east/jobs", body, sites.deadline())["uid"])
+    sites.lab.advance(30)
+    taken = sites.lab.oars["east"].job(number)
+    assert taken.state == "Running" and not taken.nodes
+    ends = taken.started_at + taken.walltime
+    (option,) = plan(sites, Wish((RoleNodes("r", 3),), HOUR)).options
+    assert option.start == sites.lab.hand.now
+    (option,) = plan(sites, Wish((RoleNodes("r", 2, disks=True), RoleNodes("other", 1)), HOUR)).options
+    assert option.start == sites.lab.hand.now
+    role = RoleNodes("r", 3, disks=True)
+    (option,) = plan(sites, Wish((role,), HOUR)).options
+    assert option.start == ends + SECURITY
+    held = sites.reserve(Request(site="east", roles=(role,), walltime=HOUR, run="run-1"))
+    sites.lab.advance(70)
+    again = r.resume(sites.api, held.record, sites.records, sites.deadline())
+    assert again is not None and again.job.scheduled_at == option.start
+
+
 def test_what_is_needed_of_nodes_is_the_same_in_reference_data_and_for_the_site(sites: World) -> None:
     needs = Needs(cores=2, memory=0.5, disk="SSD", network_rate=1, architecture="x86_64", wattmeter=True)
     role = RoleNodes("measured", 1, properties=needs.condition())

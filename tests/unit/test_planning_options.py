@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.testbed.planning import Landscape, Plan, Wish, plan, window
@@ -38,12 +40,80 @@ def site(clusters: dict[str, list[list[dict[str, Any]]]], queues: tuple[str, ...
         for cluster, jobs in clusters.items()
         for number, some in enumerate(jobs, 1)
     }
-    return {"s": site_nodes("s", documents, status, NOW)}
+    return {"s": site_nodes("s", documents, status, now=NOW)}
 
 
 def planned(land: Landscape, *roles: RoleNodes, hours: int = 1, at: str = "earliest", **more: Any) -> Plan:
     wish = Wish(roles or (RoleNodes("r", 2),), hours * HOUR, **more)
     return plan(land, wish, window(at, wish.walltime, land.now))
+
+
+half_hours = st.lists(st.tuples(st.integers(-2, 12), st.integers(1, 6)), max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(nodes=st.lists(st.none() | half_hours, min_size=1, max_size=4), count=st.integers(1, 3), hours=st.integers(1, 4))
+def test_a_job_inside_another_has_its_nodes_and_its_time(
+    nodes: list[list[tuple[int, int]] | None], count: int, hours: int
+) -> None:
+    """Of each node: the jobs inside the container that has it (begin and length), or None: it is not in the container."""
+    container = job(NOW - HOUR, 7, uid=7, types=["container"])
+    jobs = [
+        [job(NOW + 3 * HOUR, 2)]
+        if inside is None
+        else [container, *(job(NOW + b * HOUR / 2, n / 2, "waiting", types=["inner=7"]) for b, n in inside)]
+        for inside in nodes
+    ]
+    land = Landscape(NOW, site({"a": jobs}))
+    spans = [
+        [(NOW + b * HOUR / 2, NOW + (b + n) * HOUR / 2 + SECURITY) for b, n in inside]
+        for inside in nodes
+        if inside is not None
+    ]
+    moments = sorted({NOW, *(end for some in spans for _, end in some if end > NOW)})
+    end = NOW + 6 * HOUR + SECURITY
+    expected = next(
+        (
+            moment
+            for moment in moments
+            if (until := moment + hours * HOUR + SECURITY) <= end
+            and sum(all(e <= moment or b >= until for b, e in some) for some in spans) >= count
+        ),
+        None,
+    )
+    found = planned(land, RoleNodes("r", count), hours=hours, types=("deploy", "inner=7"))
+    assert [option.start for option in found.options] == ([] if expected is None else [expected])
+    if None in nodes and not found.options:
+        assert "is not in the container 7" in found.without[0][2]
+    others = planned(land, RoleNodes("r", 1), at="now").options
+    assert bool(others) == (None in nodes), "to others the container's nodes are taken"
+
+
+def test_a_besteffort_container_evicts_nobody() -> None:
+    container = job(NOW - HOUR, 4, uid=7, queue="besteffort", types=["besteffort", "container"])
+    land = Landscape(NOW, site({"a": [[container], [container]]}))
+    (option,) = planned(land, types=("deploy", "inner=7")).options
+    assert (option.start, option.evicted) == (NOW, 0)
+    assert planned(land).options[0].evicted == 2
+
+
+def test_disks_that_are_taken_keep_a_role_with_disks_away() -> None:
+    devices = [{"id": "disk0"}, {"id": "disk1", "reservation": True}]
+    documents = {"a": [{"uid": f"a-{n}", "storage_devices": devices} for n in (1, 2)]}
+    alive = {f"a-{n}.s.grid5000.fr": {"hard": "alive"} for n in (1, 2)}
+    disks = {
+        "disk1.a-1.s.grid5000.fr": {"reservations": [job(NOW - HOUR, 6)]},
+        "disk1.a-2.s.grid5000.fr": {"reservations": [job(NOW - HOUR, 2, queue="besteffort")]},
+    }
+    land = Landscape(NOW, {"s": site_nodes("s", documents, alive, disks, now=NOW)})
+    (option,) = planned(land, RoleNodes("r", 2)).options
+    assert option.start == NOW, "the nodes themselves are free"
+    (option,) = planned(land, RoleNodes("r", 1, disks=True)).options
+    assert (option.start, option.nodes) == (NOW, ("a-2.s.grid5000.fr",))
+    (option,) = planned(land, RoleNodes("r", 1, disks=True), RoleNodes("other", 1)).options
+    assert (option.start, option.nodes) == (NOW, ("a-2.s.grid5000.fr", "a-1.s.grid5000.fr"))
+    (option,) = planned(land, RoleNodes("r", 2, disks=True)).options
+    assert option.start == NOW + 5 * HOUR + SECURITY
 
 
 def test_maintenance_is_a_job_and_is_told() -> None:

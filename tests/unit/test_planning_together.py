@@ -42,7 +42,7 @@ def landscape(held: dict[str, list[list[tuple[int, int]]]]) -> Landscape:
             }
             for number, some in enumerate(members, 1)
         }
-        found[site] = site_nodes(site, {"v": documents}, status, NOW)["v"]
+        found[site] = site_nodes(site, {"v": documents}, status, now=NOW)["v"]
     return Landscape(NOW, {site: {"v": members} for site, members in found.items()})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
@@ -29,7 +30,8 @@ class Node:
     """One node: its reference document, its state ("" when the status does not have it), and who holds it when.
 
     `firm` are jobs that stay, `weak` besteffort jobs that make way, `repair` those of the administrators (also in
-    `firm`); each sorted by begin, with OAR's minute between jobs.
+    `firm`); each sorted by begin, with OAR's minute between jobs. `disks` is when some of its further disks are taken,
+    with or without the node. `containers`: by number of a container job, when that has the node, and when jobs inside do.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Node:
     firm: tuple[Span, ...] = ()
     weak: tuple[Span, ...] = ()
     repair: tuple[Span, ...] = ()
+    disks: tuple[Span, ...] = ()
+    containers: Mapping[int, tuple[Span, tuple[Span, ...]]] = field(default_factory=dict)
 
     @property
     def cores(self) -> int:
@@ -99,7 +103,7 @@ def look(api: Api, sites: Sequence[str], deadline: Deadline, only: Iterable[str]
         if what == "clusters":
             return clusters_of(api, site, deadline)
         if what == "status":
-            return api.get(f"/sites/{site}/status", deadline, disks="no", vlans="no", subnets="no")
+            return api.get(f"/sites/{site}/status", deadline, vlans="no", subnets="no")
         if what == "jobs":
             return api.get(f"/sites/{site}/jobs", deadline, user=me, resources="yes", limit=_RECENT)
         return api.accesses(deadline).get(str(api.profile(deadline).get("default_gga") or ""))
@@ -134,7 +138,8 @@ def look(api: Api, sites: Sequence[str], deadline: Deadline, only: Iterable[str]
             for name, cluster in names.items()
             if isinstance(items := documents[site, name], list)
         }
-        nodes[site] = site_nodes(site, found, answers["status", site].get("nodes") or {}, now)
+        told = answers["status", site]
+        nodes[site] = site_nodes(site, found, told.get("nodes") or {}, told.get("disks") or {}, now=now)
         cores = {node.name: node.cores for members in nodes[site].values() for node in members}
         mine += [own_job(site, job, cores) for job in answers["jobs", site].get("items") or ()]
     return Landscape(now, nodes, mine, _labels(answers["accesses", ""]), {s: str(p) for s, p in troubles.items()})
@@ -148,28 +153,59 @@ def _labels(answer: Any) -> dict[str, str] | None:
 
 
 def site_nodes(
-    site: str, documents: Mapping[str, Sequence[Mapping[str, Any]]], status: Mapping[str, Any], now: float
+    site: str,
+    documents: Mapping[str, Sequence[Mapping[str, Any]]],
+    nodes: Mapping[str, Any],
+    disks: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    now: float,
 ) -> dict[str, list[Node]]:
-    """A site's nodes by cluster, from its reference documents and its status; O(jobs on nodes)."""
+    """A site's nodes by cluster, from its reference documents and what its status says of nodes and disks.
+
+    O(jobs on nodes and disks).
+    """
+    taken: dict[str, list[Span]] = {}
+    for name, told in disks.items():
+        node = name.partition(".")[2]
+        taken.setdefault(node, []).extend(held for job, held in _held(told, now) if not _best_effort(job))
     found: dict[str, list[Node]] = {}
     for cluster, items in documents.items():
         members = found[cluster] = []
         for document in items:
             name = full_name(str(document["uid"]), site)
-            told = status.get(name) or {}
-            firm: list[Span] = []
-            weak: list[Span] = []
-            repair: list[Span] = []
-            for job in told.get("reservations") or ():
-                held = span(job, now)
-                if held is None:
-                    continue
-                (weak if _best_effort(job) else firm).append(held)
-                if job.get("queue") == "admin":
-                    repair.append(held)
-            spans = (tuple(sorted(one)) for one in (firm, weak, repair))
-            members.append(Node(name, document, str(told.get("hard") or ""), *spans))
+            told = nodes.get(name) or {}
+            jobs = _held(told, now)
+            members.append(
+                Node(
+                    name,
+                    document,
+                    str(told.get("hard") or ""),
+                    firm=tuple(sorted(held for job, held in jobs if not _best_effort(job))),
+                    weak=tuple(sorted(held for job, held in jobs if _best_effort(job))),
+                    repair=tuple(sorted(held for job, held in jobs if job.get("queue") == "admin")),
+                    disks=tuple(sorted(taken.get(name, ()))),
+                    containers=_containers(jobs),
+                )
+            )
     return found
+
+
+def _held(told: Mapping[str, Any], now: float) -> list[tuple[Mapping[str, Any], Span]]:
+    """The jobs that something has or will have, as far as it is known when."""
+    jobs = told.get("reservations") or ()
+    return [(job, held) for job in jobs if (held := span(job, now)) is not None]
+
+
+def _containers(jobs: Sequence[tuple[Mapping[str, Any], Span]]) -> dict[int, tuple[Span, tuple[Span, ...]]]:
+    inside: dict[str, list[Span]] = {}
+    containers: dict[int, Span] = {}
+    for job, held in jobs:
+        for kind in job.get("types") or ():
+            if kind == "container":
+                containers[int(job["uid"])] = held
+            elif kind.startswith("inner="):
+                inside.setdefault(kind.partition("=")[2], []).append(held)
+    return {number: (held, tuple(sorted(inside.get(str(number), ())))) for number, held in containers.items()}
 
 
 def span(job: Mapping[str, Any], now: float) -> Span | None:

@@ -65,7 +65,14 @@ class _Site:
     clusters: Mapping[str, Sequence[Node]]
     usable: dict[str, Node] = field(default_factory=dict)
     windows: dict[str, list[Span]] = field(default_factory=dict)
+    with_disks: dict[str, list[Span]] = field(default_factory=dict)
+    """The windows of nodes with their disks, where those are not the same."""
     reasons: dict[str, str] = field(default_factory=dict)
+
+    def free(self, name: str, start: float, disks: bool) -> bool:
+        """Whether a job can begin on that node then."""
+        spans = self.with_disks.get(name) if disks else None
+        return any(begin <= start <= end for begin, end in (self.windows[name] if spans is None else spans))
 
 
 def plan(land: Landscape, wish: Wish, window: Window, *, advance: bool | None = None) -> Plan:
@@ -101,7 +108,7 @@ def _prepared(land: Landscape, wish: Wish, window: Window, name: str) -> _Site:
     for cluster, nodes in site.clusters.items():
         refused: dict[str, int] = {}
         for node in nodes:
-            why = objection(wish, node.document) or _no_access(land, wish, node)
+            why = objection(wish, node.document) or _no_access(land, wish, node) or _outside(wish, node)
             if why.startswith(OTHER_QUEUE) and (label := land.access(node)) is not None:
                 why += f" (your access there is {label})" if label else " (open to you for besteffort jobs only)"
             if not why and node.state not in USABLE:
@@ -110,14 +117,34 @@ def _prepared(land: Landscape, wish: Wish, window: Window, name: str) -> _Site:
                 refused[why] = refused.get(why, 0) + 1
                 continue
             site.usable[node.name] = node
-            held = sorted((*node.firm, *node.weak)) if wish.best_effort else node.firm
-            site.windows[node.name] = starts(held, window.first, window.last, length)
+            _open(wish, window, site, node, length)
         if refused:
             whole = len(refused) == 1 and next(iter(refused.values())) == len(nodes)
             site.reasons[cluster] = (
                 next(iter(refused)) if whole else ", ".join(f"{count} {why}" for why, count in refused.items())
             )
     return site
+
+
+def _open(wish: Wish, window: Window, site: _Site, node: Node, length: float) -> None:
+    """Note when a job of `length` seconds could begin on a node: around all others, or in a container that has it."""
+    first, last = window.first, window.last
+    held: Sequence[Span] = sorted((*node.firm, *node.weak)) if wish.best_effort else node.firm
+    if wish.inner is not None:
+        (begin, end), held = node.containers[wish.inner]
+        first, last = max(first, begin), min(last, end - length)
+    if first > last:
+        site.windows[node.name] = []
+        return
+    site.windows[node.name] = starts(held, first, last, length)
+    if node.disks and any(role.disks for role in wish.roles):
+        site.with_disks[node.name] = starts(sorted((*held, *node.disks)), first, last, length)
+
+
+def _outside(wish: Wish, node: Node) -> str:
+    if wish.inner is None or wish.inner in node.containers:
+        return ""
+    return f"is not in the container {wish.inner}"
 
 
 def _no_access(land: Landscape, wish: Wish, node: Node) -> str:
@@ -188,7 +215,7 @@ def _option(
         key = role.kind
         if key not in kinds:
             kinds[key] = fits[role.role] & inside if role.cluster != wished.cluster else fits[role.role]
-        needs.append(Need(role.count, kinds[key]))
+        needs.append(Need(role.count, kinds[key], role.disks))
     short = [need for need in merged(needs) if len(need.nodes) < need.count]
     if short:
         told_before = site.reasons.get(label, "")
@@ -196,7 +223,7 @@ def _option(
             numbers = f"{len(short[0].nodes)} of {short[0].count} nodes will do"
             site.reasons[label] = f"{numbers} ({told_before})" if told_before else numbers
         return None
-    start = first_fit(needs, site.windows)
+    start = first_fit(needs, site.windows, site.with_disks)
     if start is None:
         reason = "not enough nodes are free for the whole walltime at that time"
         site.reasons[label] = f"{reason} ({site.reasons[label]})" if label in site.reasons else reason
@@ -206,7 +233,7 @@ def _option(
     verdict = policy.judge(case, land.mine)
     allowed = start if verdict.allowed else _allowed(land, wish, window, site, needs, case)
     standby = sum(site.usable[name].state == "standby" for name in chosen)
-    evicted = 0 if wish.best_effort else sum(_held(site.usable[name].weak, start, wish.walltime) for name in chosen)
+    evicted = sum(_held(site.usable[name].weak, start, wish.walltime) for name in chosen) if wish.evicts else 0
     involved = [node for one in {cluster_of(name) for name in chosen} for node in site.clusters[one]]
     notes = tuple(remarks(involved, standby, evicted, start, allowed, label == "any"))
     return Option(site.name, label, roles, start, tuple(chosen), verdict, allowed, standby, evicted, notes)
@@ -217,18 +244,18 @@ def _chosen(wish: Wish, site: _Site, roles: Sequence[RoleNodes], needs: Sequence
 
     def liking(name: str) -> tuple[Any, ...]:
         node = site.usable[name]
-        weak = not wish.best_effort and _held(node.weak, start, wish.walltime)
+        weak = wish.evicts and _held(node.weak, start, wish.walltime)
         return node.state != "alive", weak, natural(name)
 
     total = wish.count
-    ranked: dict[frozenset[str], list[str]] = {}
+    ranked: dict[tuple[frozenset[str], bool], list[str]] = {}
     for need in needs:
-        if need.nodes not in ranked:
-            free = (n for n in need.nodes if any(begin <= start <= end for begin, end in site.windows[n]))
-            ranked[need.nodes] = sorted(free, key=liking)[:total]  # no matching needs more of one kind
+        if (key := (need.nodes, need.disks)) not in ranked:
+            free = (name for name in need.nodes if site.free(name, start, need.disks))
+            ranked[key] = sorted(free, key=liking)[:total]  # no matching needs more of one kind
     if len(ranked) == 1:
         return next(iter(ranked.values()))
-    sets = {role.role: frozenset(ranked[need.nodes]) for role, need in zip(roles, needs, strict=True)}
+    sets = {role.role: frozenset(ranked[need.nodes, need.disks]) for role, need in zip(roles, needs, strict=True)}
     everyone = sorted(frozenset().union(*sets.values()), key=liking)
     found = match(roles, everyone, lambda role, node: node in sets[role.role])
     return [node for names in found.values() for node in names]
@@ -269,11 +296,14 @@ def _allowed(
             return None
         if first > last:
             continue
-        clipped = {
-            name: [(max(a, first), min(b, last)) for a, b in site.windows[name] if a <= last and b >= first]
-            for name in names
-        }
-        start = first_fit(needs, clipped)
+        clipped = [
+            {
+                name: [(max(a, first), min(b, last)) for a, b in windows[name] if a <= last and b >= first]
+                for name in names & windows.keys()
+            }
+            for windows in (site.windows, site.with_disks)
+        ]
+        start = first_fit(needs, *clipped)
         if (
             start is not None
             and policy.judge(replace(case, start=start, advance=not wish.best_effort), land.mine).allowed

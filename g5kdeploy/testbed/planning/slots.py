@@ -14,13 +14,16 @@ from operator import itemgetter
 Span = tuple[float, float]
 """From when until when, unix time."""
 
+_AT = itemgetter(0)
+
 
 @dataclass(frozen=True)
 class Need:
-    """So many nodes out of these."""
+    """So many nodes out of these; `disks`: together with their further disks."""
 
     count: int
     nodes: frozenset[str]
+    disks: bool = False
 
 
 def starts(spans: Iterable[Span], first: float, last: float, length: float) -> list[Span]:
@@ -47,10 +50,10 @@ def starts(spans: Iterable[Span], first: float, last: float, length: float) -> l
 
 def merged(needs: Sequence[Need]) -> list[Need]:
     """The same needs, those of the same nodes together."""
-    counts: dict[frozenset[str], int] = {}
+    counts: dict[tuple[frozenset[str], bool], int] = {}
     for need in needs:
-        counts[need.nodes] = counts.get(need.nodes, 0) + need.count
-    return [Need(count, nodes) for nodes, count in counts.items()]
+        counts[need.nodes, need.disks] = counts.get((need.nodes, need.disks), 0) + need.count
+    return [Need(count, nodes, disks) for (nodes, disks), count in counts.items()]
 
 
 class Supply:
@@ -91,29 +94,48 @@ def masks(needs: Sequence[Need]) -> dict[str, int]:
     return found
 
 
-def first_fit(needs: Sequence[Need], windows: Mapping[str, Sequence[Span]]) -> float | None:
-    """The earliest moment at which all needs are met; `windows` are each node's possible starts. None when never."""
+def first_fit(
+    needs: Sequence[Need], windows: Mapping[str, Sequence[Span]], with_disks: Mapping[str, Sequence[Span]] | None = None
+) -> float | None:
+    """The earliest moment at which all needs are met; None when never.
+
+    `windows` are each node's possible starts; `with_disks` those of a node with its disks, where they are not the same.
+    """
     kinds = merged(needs)
-    kind_of = masks(kinds)
     supply = Supply([kind.count for kind in kinds])
-    opening: list[tuple[float, int]] = []
-    closing: list[tuple[float, int]] = []
-    for node, mask in kind_of.items():
-        for begin, end in windows.get(node, ()):
-            opening.append((begin, mask))
-            closing.append((end, mask))
-    at = itemgetter(0)
-    opening.sort(key=at)
-    closing.sort(key=at)
+    for_disks = sum(1 << number for number, kind in enumerate(kinds) if kind.disks)
+    opening: list[tuple[float, str, int]] = []
+    closing: list[tuple[float, str, int]] = []
+    for node, mask in masks(kinds).items():
+        apart = mask & for_disks if with_disks and node in with_disks else 0
+        for part, spans in ((mask & ~apart, windows), (apart, with_disks)):
+            if part and spans:
+                for begin, end in spans.get(node, ()):
+                    opening.append((begin, node, part))
+                    closing.append((end, node, part))
+    opening.sort(key=_AT)
+    closing.sort(key=_AT)
+    serves: dict[str, int] = {}
     closed, number, total = 0, 0, len(opening)
     while number < total:
         moment = opening[number][0]
         while closing[closed][0] < moment:
-            supply.drop(closing[closed][1])
+            _, node, part = closing[closed]
+            _serve(supply, serves, node, serves[node] & ~part)
             closed += 1
         while number < total and opening[number][0] == moment:
-            supply.add(opening[number][1])
+            _, node, part = opening[number]
+            _serve(supply, serves, node, serves.get(node, 0) | part)
             number += 1
         if supply.enough:
             return moment
     return None
+
+
+def _serve(supply: Supply, serves: dict[str, int], node: str, mask: int) -> None:
+    """From now on a node will do for these kinds."""
+    if before := serves.get(node):
+        supply.drop(before)
+    if mask:
+        supply.add(mask)
+    serves[node] = mask

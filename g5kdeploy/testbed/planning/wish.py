@@ -34,6 +34,17 @@ class Wish:
         """Whether the job may be ended by others, and ends none itself."""
         return self.queue == "besteffort" or "besteffort" in self.types
 
+    @property
+    def inner(self) -> int | None:
+        """The job inside whose nodes and time this one has to be, if it has to."""
+        values = (value for word, _, value in (kind.partition("=") for kind in self.types) if word == "inner")
+        return next((int(value) for value in values if value.isdigit()), None)
+
+    @property
+    def evicts(self) -> bool:
+        """Whether besteffort jobs make way for it."""
+        return not self.best_effort and self.inner is None
+
 
 def objection(wish: Wish, document: Mapping[str, Any]) -> str:
     """Why a node with that reference document cannot be had so, in words; "" when it can."""
