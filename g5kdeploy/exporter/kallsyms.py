@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ class Kallsyms:
         self._addresses: list[int] = []
         self._names: list[str] = []
         self._read_at = float("-inf")
+        self._lock = threading.Lock()
 
     def _read(self) -> bool:
         """Whether the table was read now."""
@@ -64,11 +66,12 @@ class Kallsyms:
         return ""
 
     def address(self, name: str) -> int:
-        """A symbol's address, the last one of that name; 0 if there is none, or it may not be seen."""
-        for _ in range(2):
-            for place in range(len(self._names) - 1, -1, -1):
-                if self._names[place] == name:
-                    return self._addresses[place]
-            if not self._read():
-                break
+        """A symbol's address, the last one of that name; 0 if there is none, or it may not be seen. Any thread may ask."""
+        with self._lock:
+            for _ in range(2):
+                for place in range(len(self._names) - 1, -1, -1):
+                    if self._names[place] == name:
+                        return self._addresses[place]
+                if not self._read():
+                    break
         return 0

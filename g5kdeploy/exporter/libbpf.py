@@ -81,6 +81,13 @@ class LibbpfError(Exception):
         self.words = words
 
 
+class _Words(threading.local):
+    """libbpf's messages, in the thread whose call they are about."""
+
+    def __init__(self) -> None:
+        self.kept: deque[str] = deque(maxlen=_WORDS_KEPT)
+
+
 class Library:
     """The loaded libbpf; one a process. Its last 200 lines of messages are kept, for whoever explains a failure."""
 
@@ -101,8 +108,7 @@ class Library:
         if library.libbpf_major_version() != 1:
             raise LibbpfError(f"{name} is {self.version}, but version 1 is wanted", errno.EPROTO)
         self.debug = False
-        self._words: deque[str] = deque(maxlen=_WORDS_KEPT)
-        self._lock = threading.Lock()
+        self._words = _Words()
         self._vsnprintf: Any = ct.CDLL(None).vsnprintf
         self._vsnprintf.argtypes = [ct.c_void_p, ct.c_size_t, ct.c_char_p, ct.c_void_p]
         self._print = _PRINT(self._keep)  # kept alive here: libbpf holds the bare pointer
@@ -127,15 +133,13 @@ class Library:
         self._vsnprintf(buffer, len(buffer), form, arguments)
         if self.debug:
             log.debug("libbpf: %s", buffer.value.decode(errors="replace").rstrip("\n"))
-        with self._lock:
-            self._words.extend(buffer.value.decode(errors="replace").rstrip("\n").split("\n"))
+        self._words.kept.extend(buffer.value.decode(errors="replace").rstrip("\n").split("\n"))
         return 0
 
     def words(self) -> str:
-        """What libbpf said since the last call of this."""
-        with self._lock:
-            said = "\n".join(self._words)
-            self._words.clear()
+        """What libbpf said to this thread since its last call of this."""
+        said = "\n".join(self._words.kept)
+        self._words.kept.clear()
         return said
 
     def open(self, path: Path, btf: str = "") -> Object:

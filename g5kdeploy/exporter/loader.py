@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +29,8 @@ from .xdp import XdpError, is_xdp
 from .xdp import attach as attach_xdp
 
 log = logging.getLogger(__name__)
+
+_SIDE_BY_SIDE = 2  # objects that are loaded at a time; each takes some 10 MB meanwhile, for the kernel's types
 
 
 class CannotLoad(Exception):
@@ -83,25 +87,36 @@ class Loader:
         self.btf = btf
         self._prepare = prepare
 
-    def load(self, plan: Plan) -> Loaded:
-        """Never raises for a kernel that does not take the program: the reasons stand in the result."""
-        begin = time.perf_counter()
-        modes = tuple(candidate.mode for candidate in plan.candidates if candidate.mode)
-        first = plan.candidates[0].config
-        loaded = Loaded(plan.name, plan, first, mode_metric=plan.settings.mode_metric, modes=modes)
-        self._load(loaded)
-        loaded.seconds = time.perf_counter() - begin
-        return loaded
+    def load(self, plans: list[Plan]) -> list[Loaded]:
+        """Never raises for a kernel that does not take a program: the reasons stand in the results.
 
-    def _load(self, loaded: Loaded) -> bool:
-        settings = loaded.plan.settings
-        return any(self._try(candidate, settings, loaded) for candidate in loaded.plan.candidates)
+        Objects go into the kernel side by side, since most of that is libbpf's reading of the kernel's types, for each
+        object anew. They are attached one after the other, in the order of the plans.
+        """
+        all_ = [_nothing_yet(plan) for plan in plans]
+        with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="load") as pool:
+            begun = [
+                None if one.plan.candidates[0].source else pool.submit(self._loaded, one.plan.candidates[0], one)
+                for one in all_
+            ]
+            for one, first in zip(all_, begun, strict=True):
+                self._load(one, first)
+        return all_
+
+    def _load(self, loaded: Loaded, first: Future[Object | BccObject] | None = None) -> bool:
+        """Whether one of the candidates is there now. `first`: where the first one is being loaded already."""
+        for candidate in loaded.plan.candidates:
+            if self._try(candidate, loaded, first):
+                return True
+            first = None
+        return False
 
     def again(self, loaded: Loaded) -> bool:
         """Try once more what waits. Whether an object is loaded now."""
         if loaded.object is None:
             loaded.waiting.clear()
             loaded.reasons.clear()
+            loaded.seconds = 0.0
             return self._load(loaded)
         programs = [program for program in loaded.programs if program.name in loaded.waiting]
         waiting: set[str] = set()
@@ -111,10 +126,10 @@ class Loader:
         loaded.waiting = waiting
         return True
 
-    def _try(self, candidate: Candidate, settings: LoadSettings, loaded: Loaded) -> bool:
+    def _try(self, candidate: Candidate, loaded: Loaded, begun: Future[Object | BccObject] | None) -> bool:
         name = candidate.config.name
         try:
-            opened = self._loaded(candidate, settings)
+            opened = begun.result() if begun else self._loaded(candidate, loaded)
             rings, followed = self._fed(candidate.config, opened)
         except (LibbpfError, CannotLoad, BccError) as problem:
             loaded.reasons[name] = explain_load(problem) if isinstance(problem, LibbpfError) else str(problem)
@@ -125,7 +140,8 @@ class Loader:
             return False
         programs = opened.programs()
         waiting: set[str] = set()
-        attached, reasons = self._attach(opened, programs, loaded, waiting)
+        with _timed(loaded):
+            attached, reasons = self._attach(opened, programs, loaded, waiting)
         if candidate.mode and reasons:  # the next alternative may do better than a part of this one
             opened.close()
             loaded.reasons[name] = next(iter(reasons.values()))
@@ -162,8 +178,12 @@ class Loader:
             raise
         return rings, followed
 
-    def _loaded(self, candidate: Candidate, settings: LoadSettings) -> Object | BccObject:
+    def _loaded(self, candidate: Candidate, loaded: Loaded) -> Object | BccObject:
         """In the kernel, but not attached yet; nothing is left behind when that fails."""
+        with _timed(loaded):
+            return self._in_kernel(candidate, loaded.plan.settings)
+
+    def _in_kernel(self, candidate: Candidate, settings: LoadSettings) -> Object | BccObject:
         config = candidate.config
         if candidate.source is not None:
             compiled = BccObject(candidate.source, self._values(config, settings))
@@ -230,6 +250,20 @@ class Loader:
         if settings.calls:
             values |= {"wanted_calls": bitmap(settings.calls), "every_call": 0}
         return values
+
+
+def _nothing_yet(plan: Plan) -> Loaded:
+    modes = tuple(candidate.mode for candidate in plan.candidates if candidate.mode)
+    return Loaded(plan.name, plan, plan.candidates[0].config, mode_metric=plan.settings.mode_metric, modes=modes)
+
+
+@contextmanager
+def _timed(loaded: Loaded) -> Iterator[None]:
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        loaded.seconds += time.perf_counter() - begin
 
 
 def cgroup_id(path: str, root: Path | None = None) -> tuple[int, int]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import signal
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ from .cgroups import Cgroups
 from .decoders import Decoders
 from .document import Mistakes
 from .libbpf import LibbpfError, Library
+from .listening import ListenError, listen
 from .loader import Loaded, Loader
 from .modules import LOOK_EVERY, Retry
 from .notify import notify
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("g5kdeploy_exporter")
 
 DONE, FAILED, USAGE = 0, 1, 2
+_SHORT = 0.0005  # seconds
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -129,9 +133,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(
     options: argparse.Namespace, library: Library, plans: list[Plan], web: Web, begun: float, stopped: threading.Event
 ) -> int:
-    from .exporter import Exporter
-    from .server import ListenError, Server, listen
-
     try:
         listening = None if options.check else listen(options.address)
     except ListenError as problem:
@@ -143,7 +144,10 @@ def _run(
     decoders.most_left_out = max(0, options.left_out)
     decoders.cgroups.watch(rights.drop)
     loader = Loader(library, decoders, options.btf, rights.drop, options.backend)
-    loaded = [loader.load(plan) for plan in plans]
+    loaded = _load(loader, plans)
+    from .exporter import Exporter
+    from .server import Server
+
     exporter = Exporter(library, decoders, loaded)
     try:
         missing = _report(loaded, begun)
@@ -153,6 +157,8 @@ def _run(
         if listening is None:
             log.info("Config check successful, exiting")
             return DONE
+        gc.freeze()  # what is there now stays
+        gc.enable()
         server = Server(listening, exporter, options.path, web, options.debug)
 
         def serve() -> None:
@@ -173,6 +179,23 @@ def _run(
         exporter.close()
     log.info("Detached, ending")
     return DONE
+
+
+def _load(loader: Loader, plans: list[Plan]) -> list[Loaded]:
+    """Load in another thread, and import meanwhile what serving takes: libbpf and the kernel do not need Python.
+
+    But what libbpf says comes through Python, a hundred lines for an object, each of which would wait 5 ms for the imports.
+    """
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(_SHORT)
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="loader") as aside:
+            loading = aside.submit(loader.load, plans)
+            from . import exporter, server  # noqa: F401
+
+            return loading.result()
+    finally:
+        sys.setswitchinterval(usual)
 
 
 def _wait(stopped: threading.Event, retry: Retry, exporter: Exporter, rights: Rights) -> None:

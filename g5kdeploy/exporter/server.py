@@ -11,7 +11,6 @@ import binascii
 import contextlib
 import http.server
 import logging
-import os
 import socket
 import threading
 from http import HTTPStatus
@@ -28,37 +27,6 @@ log = logging.getLogger(__name__)
 _IDLE = 30.0  # seconds a connection may say nothing
 _HANDSHAKE = 10.0  # seconds for the whole of it
 _MOST_CONNECTIONS = 128
-_FIRST_FD = 3  # where systemd's sockets begin
-
-
-class ListenError(Exception):
-    """The address cannot be listened on, as a sentence."""
-
-
-def listen(address: str) -> socket.socket:
-    """A listening socket: `HOST:PORT`, `:PORT` (every address, both families), `fd://N` (the Nth from systemd)."""
-    if address.startswith("fd://"):
-        return _inherited(address.removeprefix("fd://"))
-    host, _, port = address.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
-        raise ListenError(f"{address!r} is no address to listen on: HOST:PORT, :PORT or fd://N")
-    host = host.removeprefix("[").removesuffix("]")
-    try:
-        if not host:
-            both = socket.has_dualstack_ipv6()
-            family = socket.AF_INET6 if both else socket.AF_INET
-            return socket.create_server(("", int(port)), family=family, dualstack_ipv6=both, backlog=128)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, int(port)), family=family, backlog=128)
-    except OSError as problem:
-        raise ListenError(f"cannot listen on {address}: {problem.strerror or problem}") from None
-
-
-def _inherited(number: str) -> socket.socket:
-    count = os.environ.get("LISTEN_FDS", "0") if os.environ.get("LISTEN_PID") == str(os.getpid()) else "0"
-    if not number.isdigit() or int(number) >= int(count):
-        raise ListenError(f"fd://{number} was not passed: systemd passed {count} sockets")
-    return socket.socket(fileno=_FIRST_FD + int(number))
 
 
 def accepts(header: str, wanted: str) -> bool:

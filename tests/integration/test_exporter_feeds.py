@@ -58,7 +58,7 @@ def load(built: Path, tmp_path: Path) -> Iterator[Callable[[str], Exporter]]:
             assert mistakes.found == []
             decoders = Decoders(Cgroups())
             decoders.cgroups.watch()
-            loaded = [Loader(library, decoders).load(plan) for plan in plans]
+            loaded = Loader(library, decoders).load(plans)
             exporter = Exporter(library, decoders, loaded)
             ending.callback(exporter.close)
             if "feed_call" not in loaded[0].attached:
@@ -254,7 +254,7 @@ def test_an_object_that_does_not_load_for_want_of_a_function_is_loaded_anew_when
     library, mistakes, modules = Library(), Mistakes(), {"ext4"}
     (plan,) = make_plans(built, ["absent"], library, mistakes)
     loader = Loader(library, Decoders(Cgroups()))
-    loaded = loader.load(plan)
+    (loaded,) = loader.load([plan])
     if not loaded.waiting:
         pytest.skip(f"this kernel does not take the program: {loaded.reasons}")
     exporter = Exporter(library, loader.decoders, [loaded])
@@ -268,3 +268,23 @@ def test_an_object_that_does_not_load_for_want_of_a_function_is_loaded_anew_when
     (reason,) = (name for name in found if name.startswith('g5k_bpf_failure_info{config="absent"'))
     assert "g5kdeploy_never_there, or its module is not loaded" in reason
     exporter.close()
+
+
+def test_objects_that_are_loaded_side_by_side_are_each_refused_for_their_own_reason(
+    built: Path, tmp_path: Path
+) -> None:
+    names = [f"absent{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        for suffix in (".bpf.o", ".yaml"):
+            content = (built / f"absent{suffix}").read_bytes()
+            content = content.replace(b"absent_total", b"absen%d_total" % number)
+            (tmp_path / f"{name}{suffix}").write_bytes(content.replace(b"never_there", b"never_ther%d" % number))
+    library, mistakes = Library(), Mistakes()
+    plans = make_plans(tmp_path, names, library, mistakes)
+    assert mistakes.found == []
+    loaded = Loader(library, Decoders(Cgroups())).load(plans)
+    assert [one.name for one in loaded] == names
+    if not all(one.waiting for one in loaded):
+        pytest.skip(f"this kernel does not take such a program: {loaded[0].reasons}")
+    for number, one in enumerate(loaded):
+        assert f"g5kdeploy_never_ther{number}, or its module is not loaded" in one.reasons[one.name]

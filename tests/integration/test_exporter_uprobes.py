@@ -71,7 +71,7 @@ def test_every_call_of_a_function_is_counted_at_both_ends(tmp_path: Path) -> Non
     (plan,) = make_plans(tmp_path / "build", ["work"], library, mistakes)
     assert not mistakes.found
     decoders = Decoders(Cgroups())
-    loaded = Loader(library, decoders).load(plan)
+    (loaded,) = Loader(library, decoders).load([plan])
     exporter = Exporter(library, decoders, [loaded])
     try:
         if not loaded.whole:

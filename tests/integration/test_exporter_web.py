@@ -20,8 +20,9 @@ from g5kdeploy.exporter.decoders import Decoders
 from g5kdeploy.exporter.document import Mistakes
 from g5kdeploy.exporter.exporter import Exporter
 from g5kdeploy.exporter.libbpf import Library
+from g5kdeploy.exporter.listening import listen
 from g5kdeploy.exporter.passwords import hasher
-from g5kdeploy.exporter.server import Server, listen
+from g5kdeploy.exporter.server import Server
 from g5kdeploy.exporter.web_config import Web, WebConfig, read_web_config
 from tests.support.certificates import Authority
 

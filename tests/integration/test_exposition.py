@@ -61,7 +61,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
     decoders.pci = PciNames((FOLDER / "pci.ids",))
     (plan,) = make_plans(folder / "build", ["fixed"], library, mistakes)
     assert not mistakes, mistakes.found
-    loaded = Loader(library, decoders).load(plan)
+    (loaded,) = Loader(library, decoders).load([plan])
     exporter = Exporter(library, decoders, [loaded])
     try:
         if not loaded.whole:
