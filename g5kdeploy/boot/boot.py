@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from g5kdeploy.base.deadline import Deadline
@@ -10,7 +10,7 @@ from g5kdeploy.boot import kexec, memory, pull
 from g5kdeploy.boot.problems import BootFailed, WrongSystem
 from g5kdeploy.boot.pull import SCRATCH, SCRATCH_LABEL, Source
 from g5kdeploy.closure import Manifest, RoleClosure
-from g5kdeploy.closure.handover import Handover
+from g5kdeploy.closure.handover import Handover, hosts_file
 from g5kdeploy.closure.image import STORE, Image
 from g5kdeploy.events.event import Emitter, State
 from g5kdeploy.node import Reach, Remote
@@ -84,6 +84,29 @@ def boot(
         step.text = f"{before.release} → {after.release}"
     prove(node, closure, before, after)
     return Proof(before, after, deadline.clock.monotonic() - began)
+
+
+def arrived(
+    reach: Reach,
+    node: str,
+    closure: RoleClosure,
+    hosts: Mapping[str, tuple[str, ...]],
+    earlier: str,
+    deadline: Deadline,
+    emit: Emitter,
+) -> Proof:
+    """A role's closure that kadeploy brought to `node` as its image: prove that it runs, and tell it the others' names.
+
+    `earlier`: the id of a boot that must not be this one any more; "" for none.
+    """
+    remote = reach.remote(node)
+    before = Facts(earlier, "", "")
+    with emit.step("image", node) as step:
+        after = facts(remote, deadline)
+        prove(node, closure, before, after)
+        remote.run("cat > /etc/hosts", deadline, input=hosts_file(hosts).encode())
+        step.text = f"runs {after.release}"
+    return Proof(before, after, 0.0)
 
 
 class _Told:

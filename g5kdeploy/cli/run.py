@@ -119,15 +119,16 @@ def _plan(experiment: Experiment, names: list[str], keep: bool, sites: list[str]
     nodes = ", ".join(f"{role.nodes} × {name}" for name, role in experiment.roles.items())
     bench, script = experiment.benchmark, experiment.test_script
     first = experiment.environment if "deploy" in experiment.job_types else "the standard environment by sudo-g5k"
+    images = experiment.flavour == "g5k-image"
     what = {
         "build": f"closures of {', '.join(experiment.roles)} from {experiment.composition}",
         "vmtest": f"{script.name} on local machines, {nodes}"
         if script
         else "nothing: the composition has no test script",
-        "push": "closures and bundle to ~/public on the frontend",
+        "push": f"{'images' if images else 'closures and bundle'} to ~/public on the frontend",
         "reserve": f"{nodes} for {human_seconds(experiment.walltime)}, queue {experiment.queue}, types "
         f"{', '.join(experiment.job_types)}, on testbed {experiment.testbed}{_places(sites)}",
-        "deploy": f"{first}, then each role's closure by kexec",
+        "deploy": "each role's image by kadeploy" if images else f"{first}, then each role's closure by kexec",
         "check": f"{script.name} on the nodes" if script else "nothing: the composition has no test script",
         "bench": f"`{bench.command}` on {bench.role}, scraped every {bench.scrape_interval:g} s"
         if bench

@@ -24,19 +24,22 @@ class Handover:
 
     def archive(self) -> bytes:
         """The cpio archive that is appended to the initrd."""
-        hosts = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n" + "".join(
-            f"{address} {' '.join(names)}\n" for address, names in self.hosts.items()
-        )
         return archive(
             {
                 **{f"handover/{path}": entry for path, entry in self.files.items()},
                 "handover/etc/hostname": Entry(f"{self.hostname}\n".encode()),
-                "handover/etc/hosts": Entry(hosts.encode()),
+                "handover/etc/hosts": Entry(hosts_file(self.hosts).encode()),
                 "handover/etc/ssh/ssh_host_ed25519_key": Entry(self.host_key.encode(), 0o600),
                 "handover/etc/ssh/ssh_host_ed25519_key.pub": Entry(f"{self.host_public}\n".encode()),
                 "handover/root/.ssh/authorized_keys": Entry(self.authorized_keys.encode(), 0o600),
             }
         )
+
+
+def hosts_file(hosts: Mapping[str, tuple[str, ...]]) -> str:
+    """The text of /etc/hosts: addresses and their names."""
+    lines = "".join(f"{address} {' '.join(names)}\n" for address, names in hosts.items())
+    return f"127.0.0.1 localhost\n::1 localhost ip6-localhost\n{lines}"
 
 
 def new_host_key() -> tuple[str, str]:

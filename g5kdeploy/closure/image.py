@@ -1,8 +1,9 @@
-"""A role's store as one image that travels in the initrd: for nodes without a scratch partition."""
+"""A role's store as one image: in the initrd, for nodes without a scratch partition, or as an archive that kadeploy unpacks."""
 
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,28 @@ def _make(manifest: Manifest, role: str, deadline: Deadline) -> Path:
     aside.write_bytes(content + bytes(-len(content) % 512))
     squashed.unlink()
     aside.replace(made)
+    return made
+
+
+def tarball(manifest: Manifest, role: str, deadline: Deadline) -> Path:
+    """A role's closure as kadeploy unpacks it onto a partition: its store, and folders for what a post-installation writes.
+
+    Made once for each toplevel; the same closure makes the same archive.
+    """
+    top = Path(manifest.roles[role].toplevel)
+    made = folders.cache() / "images" / f"{top.name}.tar.zst"
+    if made.exists():
+        return made
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=made.parent) as own:
+        aside, empty = Path(own) / made.name, Path(own) / "empty"
+        for name, mode in (("etc", 0o755), ("root", 0o700)):
+            (empty / name).mkdir(mode, parents=True)
+        words = ["tar", "--create", "--use-compress-program=zstd -3 -T0", "--sort=name", "--format=gnu", "--mtime=@1"]
+        words += ["--owner=0", "--group=0", "--numeric-owner", f"--file={aside}", f"--directory={empty}", "etc", "root"]
+        paths = "".join(f"{path.removeprefix('/')}\n" for path in sorted(manifest.closure(role)))
+        run([*words, "--directory=/", "--files-from=-"], deadline, input=paths, hint="apt-get install zstd")
+        aside.replace(made)
     return made
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from g5kdeploy.base import nodeset
-from g5kdeploy.experiment.model import NAME, SITE, WORD, Experiment, Role, at, is_file
+from g5kdeploy.experiment.model import IMAGE, NAME, SITE, WORD, Experiment, Role, at, is_file
 from g5kdeploy.experiment.source import Mistake, Mistakes, Place, Source, read
 
 FILE_NAME = "experiment.yaml"
@@ -190,6 +190,10 @@ def _cross_checks(source: Source, file: Path) -> None:
             near = difflib.get_close_matches(wanted, [str(name) for name in roles], 1)
             hint = f"did you mean `{near[0]}`?" if near else "roles: " + ", ".join(map(str, roles))
             source.wrong(("benchmark", "role"), f"there is no role `{wanted}`", hint)
+    types = values.get("job_types", ["deploy"])
+    if values.get("flavour") == IMAGE and isinstance(types, list) and "deploy" not in types:
+        hint = "leave out job_types, or say flavour: local-store"
+        source.wrong(("flavour",), f"`flavour: {IMAGE}` needs a job of type deploy: kadeploy installs the images", hint)
     environment = values.get("environment")
     if isinstance(environment, str) and is_file(environment) and not (file.parent / environment).is_file():
         hint = f"no file {file.parent / environment}"

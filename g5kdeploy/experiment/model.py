@@ -119,6 +119,10 @@ class Kernel(_Part):
     """What `uname -r` must say after the boot; shell patterns such as 6.1.* are allowed."""
 
 
+IMAGE = "g5k-image"
+"""The flavour in which kadeploy installs each role's closure."""
+
+
 class Exporter(_Part):
     """The exporter on the nodes."""
 
@@ -181,8 +185,9 @@ class Experiment(_Part):
     """Subnets that are reserved with the nodes; default: none."""
     project: str = ""
     """The project that the reservation is accounted to."""
-    flavour: Literal["local-store", "g5k-ramdisk"] = "local-store"
-    """How a closure gets onto a node: pulled into a store on its scratch partition, or as a store in its memory."""
+    flavour: Literal["local-store", "g5k-ramdisk", "g5k-image"] = "local-store"
+    """How a closure gets onto a node: pulled into a store on its scratch partition, as a store in its memory, or deployed by
+    kadeploy as an image of its own, in place of `environment`."""
     additions: Literal["refuse", "ignore"] = "refuse"
     """What a build without nixpkgs does about NixOS modules that composition.nix adds to roles.nix."""
     environment: Text = "debian12-min"

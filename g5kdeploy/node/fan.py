@@ -6,7 +6,7 @@ import contextlib
 import queue
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,21 +16,22 @@ from g5kdeploy.base.problem import Problem
 from g5kdeploy.node.problems import Result
 
 T = TypeVar("T")
+N = TypeVar("N", bound=Hashable)
 
 WAKE_SECONDS = 0.5
 LIMIT = 32  # nodes worked on at the same moment
 _NODE = "\0"  # stands for a node's name while problems are compared
 
 
-def fan_out(names: Iterable[str], work: Callable[[str], T], limit: int = LIMIT) -> dict[str, T | Problem]:
+def fan_out(names: Iterable[N], work: Callable[[N], T], limit: int = LIMIT) -> dict[N, T | Problem]:
     """Do `work(name)` for every name, at most `limit` at once; each one's value or its Problem, in the order given.
 
     An error that is no Problem is a bug: it is raised when the others are done. An interrupt leaves at once: the
     threads are daemons, and closing the Reach ends what they wait for.
     """
     wanted = list(dict.fromkeys(names))
-    todo: queue.SimpleQueue[str] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[str, T | Problem | None, BaseException | None]] = queue.SimpleQueue()
+    todo: queue.SimpleQueue[N] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[N, T | Problem | None, BaseException | None]] = queue.SimpleQueue()
     for name in wanted:
         todo.put(name)
 
@@ -49,7 +50,7 @@ def fan_out(names: Iterable[str], work: Callable[[str], T], limit: int = LIMIT) 
 
     for number in range(min(limit, len(wanted))):
         threading.Thread(target=worker, name=f"fan-out-{number}", daemon=True).start()
-    answers: dict[str, T | Problem] = {}
+    answers: dict[N, T | Problem] = {}
     bug: BaseException | None = None
     try:
         for _ in wanted:

@@ -14,8 +14,9 @@ from g5kdeploy.closure import Bundle
 from g5kdeploy.closure.image import Image, Part, push_image
 from g5kdeploy.events.failure import Failure, InvalidUse
 from g5kdeploy.experiment import Experiment
+from g5kdeploy.experiment.model import IMAGE
 from g5kdeploy.testbed import environments
-from g5kdeploy.workflow import handing
+from g5kdeploy.workflow import handing, imaging
 from g5kdeploy.workflow.session import Session
 
 BUILD_SECONDS = 3600.0
@@ -68,8 +69,18 @@ def _check_programs(experiment: Experiment, have: Set[str]) -> None:
 
 
 def push(session: Session) -> dict[str, Any]:
-    """Bring closures and bundle into the user's public folder on the frontend: once, for the nodes of all sites."""
+    """Bring what is built into the user's public folder on the frontend: once, for the nodes of all sites."""
     deadline = session.deadline(PUSH_SECONDS, "the push")
+    if session.experiment.flavour == IMAGE:
+        pushed: dict[str, Any] = {"environments": imaging.publish(session, deadline)}
+    else:
+        pushed = _push_closures(session, deadline)
+    result = {"site": session.run.site, **pushed}
+    return {**result, "manifest": handing.hand_over(session, result, deadline)}
+
+
+def _push_closures(session: Session, deadline: Deadline) -> dict[str, Any]:
+    """The closures, into a binary cache, and what nodes need to get on: Nix, kexec, stores for their memory, an environment."""
     experiment = session.experiment
     pushed = closure.push(
         session.manifest, sorted(experiment.roles), session.frontend, deadline, session.emit, experiment.cache.folder
@@ -77,18 +88,11 @@ def push(session: Session) -> dict[str, Any]:
     bundle = closure.push_bundle(session.frontend, deadline, session.emit)
     url = _environment(session, deadline)
     images = {}
-    if session.experiment.flavour == RAMDISK:
-        for role in sorted(session.experiment.roles):
+    if experiment.flavour == RAMDISK:
+        for role in sorted(experiment.roles):
             image = push_image(session.manifest, role, session.frontend, deadline, session.emit)
             images[role] = asdict(image)
-    result = {
-        "site": session.run.site,
-        "cache": asdict(pushed),
-        "bundle": asdict(bundle),
-        "images": images,
-        "environment": url,
-    }
-    return {**result, "manifest": handing.hand_over(session, result, deadline)}
+    return {"cache": asdict(pushed), "bundle": asdict(bundle), "images": images, "environment": url}
 
 
 def _environment(session: Session, deadline: Deadline) -> dict[str, Any] | None:
@@ -101,8 +105,13 @@ def _environment(session: Session, deadline: Deadline) -> dict[str, Any] | None:
     return {"file": str(file), "stamp": own.stamp(), "url": url}
 
 
-def environment(session: Session) -> str:
-    """What kadeploy is to be told: a name, or a URL. Raises `InvalidUse` for a file that was not pushed as it is now."""
+def environment(session: Session, role: str) -> str:
+    """What kadeploy is to be told for the nodes of a role: a name, or a URL.
+
+    Raises `InvalidUse` for a file, or an image, that was not pushed as it is now.
+    """
+    if session.experiment.flavour == IMAGE:
+        return imaging.url(session, role)
     file = session.experiment.environment_file
     if file is None:
         return session.experiment.environment
@@ -123,6 +132,8 @@ def _pushed_environment(session: Session) -> dict[str, Any] | None:
 
 def environment_key(session: Session) -> Any:
     """Changes when the environment does."""
+    if session.experiment.flavour == IMAGE:
+        return imaging.key(session)
     file = session.experiment.environment_file
     told = _pushed_environment(session)
     if file is not None and told and told.get("elsewhere"):

@@ -6,15 +6,18 @@ import fnmatch
 import re
 from typing import Any
 
-from g5kdeploy.boot import Facts, Handover, Proof, boot, new_host_key
+from g5kdeploy.boot import Facts, Handover, Proof, Source, arrived, boot, new_host_key
 from g5kdeploy.boot import facts as look
 from g5kdeploy.events.failure import Failure, InvalidUse
+from g5kdeploy.experiment.model import IMAGE
 from g5kdeploy.node import HostKeyChanged, Stage
 from g5kdeploy.workflow import building, installing
 from g5kdeploy.workflow.session import Session
 
 BOOT_SECONDS = 1800.0
 EXPORTER_SECONDS = 120.0
+Names = dict[str, tuple[str, ...]]
+"""Names by address."""
 
 
 class ExporterFailed(Failure):
@@ -31,27 +34,17 @@ def deploy(session: Session) -> dict[str, Any]:
 
 def boot_closures(session: Session) -> dict[str, Any]:
     """Boot each node into its role's closure and prove it; those that run it already are left alone."""
-    source = building.source(session)
+    source = None if session.experiment.flavour == IMAGE else building.source(session)
     todo = session.nodes(at_least=Stage.DEPLOYED)
     if not todo:
         raise InvalidUse(f"run {session.run.id} has no deployed nodes", hint="g5kdeploy deploy")
     addresses = _addresses(session, list(todo))
 
     def bring(node: str) -> Proof:
-        before = _greet(session, node)
-        if before.system != session.manifest.roles[todo[node]].toplevel:
-            session.run.set_node(node, facts={"release_before": before.release, "boot_id_before": before.boot_id})
-        return boot(
-            session.reach,
-            node,
-            session.manifest,
-            todo[node],
-            source,
-            _handover(session, node, addresses),
-            session.deadline(BOOT_SECONDS, f"the boot of {node}"),
-            session.emit,
-            building.image(session, todo[node]),
-        )
+        names = _names(session, addresses)
+        if source is None:
+            return _installed(session, node, todo[node], names)
+        return _booted(session, node, todo[node], source, names)
 
     proofs = session.on_nodes(todo, bring)
     wrong = {}
@@ -91,10 +84,31 @@ def _greet(session: Session, node: str) -> Facts:
     return look(remote, deadline)
 
 
-def _handover(session: Session, node: str, addresses: dict[str, str]) -> Handover:
+def _booted(session: Session, node: str, role: str, source: Source, names: Names) -> Proof:
+    """Pull the closure and jump into its kernel."""
+    before = _greet(session, node)
+    if before.system != session.manifest.roles[role].toplevel:
+        session.run.set_node(node, facts={"release_before": before.release, "boot_id_before": before.boot_id})
     secret, public = new_host_key()
     session.run.set_node(node, facts={"host_key": public})
-    names: dict[str, tuple[str, ...]] = {}
+    handover = Handover(node.split(".")[0], secret, public, installing.public_key(session) + "\n", names)
+    deadline = session.deadline(BOOT_SECONDS, f"the boot of {node}")
+    image = building.image(session, role)
+    return boot(session.reach, node, session.manifest, role, source, handover, deadline, session.emit, image)
+
+
+def _installed(session: Session, node: str, role: str, names: Names) -> Proof:
+    """See that what kadeploy installed is the closure; after a further deployment, in a boot of its own."""
+    known = session.run.nodes()[node]
+    earlier = known["facts"].get("boot_id", "") if known["stage"] == Stage.DEPLOYED.value else ""
+    _greet(session, node)
+    deadline = session.deadline(BOOT_SECONDS, f"the closure on {node}")
+    return arrived(session.reach, node, session.manifest.roles[role], names, earlier, deadline, session.emit)
+
+
+def _names(session: Session, addresses: dict[str, str]) -> Names:
+    """What the nodes call each other: full and short names, and roles with and without a number."""
+    names: Names = {}
     known = session.run.nodes()
     seen: dict[str, int] = {}
     for other in sorted(addresses):
@@ -102,7 +116,7 @@ def _handover(session: Session, node: str, addresses: dict[str, str]) -> Handove
         seen[role] = seen.get(role, 0) + 1
         aliases = (f"{role}{seen[role]}", role) if seen[role] == 1 else (f"{role}{seen[role]}",)
         names[addresses[other]] = (other, other.split(".")[0], *aliases)
-    return Handover(node.split(".")[0], secret, public, installing.public_key(session) + "\n", names)
+    return names
 
 
 def _addresses(session: Session, nodes: list[str]) -> dict[str, str]:

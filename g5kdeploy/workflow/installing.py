@@ -8,6 +8,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.base.text import clean, tail
 from g5kdeploy.events.failure import Failure, InvalidUse, NotAllowed
+from g5kdeploy.experiment.model import IMAGE
 from g5kdeploy.node import Stage, fan_out
 from g5kdeploy.testbed import environments, kadeploy
 from g5kdeploy.testbed.request import site_of
@@ -26,6 +27,12 @@ def install(session: Session) -> None:
     Those of a job that is not of type deploy keep the standard environment, in which root is made to let us in.
     """
     standing = {job["site"] for job in session.jobs() if "deploy" not in job["types"]}
+    if standing and session.experiment.flavour == IMAGE:
+        raise InvalidUse(
+            f"the job on {', '.join(sorted(standing))} is not of type deploy",
+            cause=f"in the flavour {IMAGE} it is kadeploy that brings the closures onto the nodes",
+            hint="flavour: local-store or g5k-ramdisk, then build and push anew; or a job of type deploy",
+        )
     _another_chance(session, standing)
     todo = [name for name, node in session.run.nodes().items() if node["stage"] == Stage.RESERVED.value]
     deployed = [name for name in todo if site_of(name) not in standing]
@@ -37,10 +44,10 @@ def install(session: Session) -> None:
 
 def _another_chance(session: Session, standing: set[str]) -> None:
     """Nodes that an earlier deployment lost are deployed anew; those too whose environment or kernel parameters changed."""
-    wanted = building.environment(session)
     for name, node in session.run.nodes().items():
         installed = node["facts"].get("environment")
-        if installed is not None and installed != (STANDARD if site_of(name) in standing else wanted):
+        wanted = STANDARD if site_of(name) in standing else building.environment(session, node["role"])
+        if installed is not None and installed != wanted:
             session.run.set_node(name, stage=Stage.RESERVED.value, facts={"environment": None})
             session.emit.note("deploy", f"has {installed}, is deployed anew", name)
         booted = node["facts"].get("params")
@@ -62,13 +69,16 @@ def _another_chance(session: Session, standing: set[str]) -> None:
 
 
 def _deploy(session: Session, nodes: list[str]) -> None:
-    name = building.environment(session)
-    deadline = session.deadline(DEPLOY_SECONDS, f"the deployment of {name}")
+    known = session.run.nodes()
+    wanted = {node: building.environment(session, known[node]["role"]) for node in nodes}
+    names = dict.fromkeys(wanted.values())
+    deadline = session.deadline(DEPLOY_SECONDS, f"the deployment of {', '.join(names)}")
     vlans = {site: _vlan(session, site) for site in {site_of(node) for node in nodes}}
     try:
-        if "://" in name:
-            environments.check_reachable(name, session.frontend, deadline, session.emit)
-        verdicts = _on_sites(session, nodes, name, vlans, deadline)
+        for name in names:
+            if "://" in name:
+                environments.check_reachable(name, session.frontend, deadline, session.emit)
+        verdicts = _by_kadeploy(session, wanted, vlans, deadline)
     except Problem as problem:
         session.check_job(problem)
         raise
@@ -77,7 +87,7 @@ def _deploy(session: Session, nodes: list[str]) -> None:
         address = kadeploy.in_vlan(node, vlan) if vlan is not None else node
         session.reach.move(node, address)
         session.reach.forget(node)
-        facts = {"environment": name, "address": address if vlan is not None else None}
+        facts = {"environment": wanted[node], "address": address if vlan is not None else None}
         session.run.set_node(node, stage=Stage.DEPLOYED.value, facts=facts)
     if verdicts.ko:
         session.lose({node: Failure(f"{node} was not deployed", cause=why) for node, why in verdicts.ko.items()})
@@ -99,30 +109,34 @@ def _vlan(session: Session, site: str) -> int | None:
     return int(found[0])
 
 
-def _on_sites(
-    session: Session, nodes: list[str], name: str, vlans: dict[str, int | None], deadline: Deadline
+def _by_kadeploy(
+    session: Session, wanted: dict[str, str], vlans: dict[str, int | None], deadline: Deadline
 ) -> kadeploy.Verdicts:
-    """One deployment a site, all at once; a site whose deployment fails loses its nodes, and the rest goes on."""
-    by_site: dict[str, list[str]] = {}
-    for node in nodes:
-        by_site.setdefault(site_of(node), []).append(node)
+    """One deployment for each site and environment, all at once; one that fails loses its nodes, and the rest goes on.
+
+    `wanted`: each node's environment.
+    """
+    parts: dict[tuple[str, str], list[str]] = {}
+    for node, name in wanted.items():
+        parts.setdefault((site_of(node), name), []).append(node)
     key = public_key(session)
 
-    def one(site: str) -> kadeploy.Verdicts:
-        return kadeploy.deploy(session.api, site, by_site[site], name, key, deadline, session.emit, vlan=vlans[site])
+    def one(part: tuple[str, str]) -> kadeploy.Verdicts:
+        site, name = part
+        return kadeploy.deploy(session.api, site, parts[part], name, key, deadline, session.emit, vlan=vlans[site])
 
-    if len(by_site) == 1:  # in this thread, so that an interrupt cancels it
-        return one(next(iter(by_site)))
+    if len(parts) == 1:  # in this thread, so that an interrupt cancels it
+        return one(next(iter(parts)))
     try:
-        answers = fan_out(by_site, one)
+        answers = fan_out(parts, one)
     except BaseException:
-        for site in by_site:
-            kadeploy.cancel_on(session.api, site, by_site[site], deadline)
+        for part, nodes in parts.items():
+            kadeploy.cancel_on(session.api, part[0], nodes, deadline)
         raise
-    failed = {site: answer for site, answer in answers.items() if isinstance(answer, Problem)}
+    failed = {part: answer for part, answer in answers.items() if isinstance(answer, Problem)}
     if len(failed) == len(answers):
         raise next(iter(failed.values()))
-    ko = {node: str(problem) for site, problem in failed.items() for node in by_site[site]}
+    ko = {node: str(problem) for part, problem in failed.items() for node in parts[part]}
     good = [answer for answer in answers.values() if not isinstance(answer, Problem)]
     ko |= {node: why for verdicts in good for node, why in verdicts.ko.items()}
     return kadeploy.Verdicts(tuple(node for verdicts in good for node in verdicts.ok), ko)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from g5kdeploy.base import process
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab.fetch import over_http
 from g5kdeploy.lab.kaenv import Environments, environment
 from g5kdeploy.lab.kaenv_command import Kaenv
 from g5kdeploy.lab.settings import Places, Settings
-from g5kdeploy.lab.site import home, images
+from g5kdeploy.lab.site import home, images, postinstall
 from g5kdeploy.lab.site.grid import Grid
 from g5kdeploy.lab.site.names import LAB, SITES
 from g5kdeploy.lab.site.namespace import missing
+from g5kdeploy.lab.site.nodes import Node
 from g5kdeploy.lab.site.site import ACCESS, FRONTEND, Site
 from g5kdeploy.lab.site.systems import System
 
@@ -174,6 +177,56 @@ def test_environments_are_registered_on_the_frontend(run: Run, site: Site) -> No
     done = run("flab", "kaenv3 -d own; kaenv3 -a none.yaml")
     assert done.returncode == 1 and "Unable to grab the file none.yaml" in done.stderr
     assert known.find("own", "jdoe", "jdoe") is None
+
+
+def test_post_installations_are_fetched_and_run_on_the_node(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = site.homes / "jdoe" / "public"
+    (tmp_path / "run").write_text("#!/bin/sh\n")
+    subprocess.run(["tar", "-C", tmp_path, "-czf", public / "post.tgz", "run"], check=True, timeout=60)
+    web = f"http://{LAB.public}/~jdoe"
+    given = {"archive": f"{web}/post.tgz", "compression": "gzip", "script": "run --now"}
+    described = {
+        "name": "own",
+        "os": "linux",
+        "image": {"kind": "tar"},
+        "boot": {"kernel": "/vmlinuz"},
+        "postinstalls": [{**given, "archive": postinstall.SITES_OWN}, given, {**given, "script": "none"}],
+    }
+    limit = Deadline.after(120, "post-installations")
+    installs = postinstall.fetched(described, site, tmp_path, limit)
+    assert [one.script for one in installs] == ["run --now", ""]
+    with tarfile.open(installs[0].archive, "r:") as archive:
+        assert archive.getnames() == ["run"]
+    assert postinstall.fetched({**described, "image": {"kind": "dd"}}, site, tmp_path, limit) == []
+    for wrong, words in (
+        ({"archive": "local:///post.tgz"}, "cannot be reached"),
+        ({"archive": f"{web}/gone.tgz"}, "cannot be fetched"),
+        ({"compression": "xz"}, "cannot be unpacked"),
+    ):
+        with pytest.raises(Problem, match=words):
+            postinstall.fetched({**described, "postinstalls": [{**given, **wrong}]}, site, tmp_path, limit)
+
+    commands: list[str] = []
+    status = 0
+
+    def manage(node: Node, command: str, deadline: Deadline, input: bytes = b"", *, check: bool = True) -> process.Done:
+        commands.append(command)
+        return process.Done(("ssh",), status if "--now" in command else 0, "", "no such thing\n", 0.0)
+
+    monkeypatch.setattr(site, "boot_standard", lambda node, deadline: None)
+    monkeypatch.setattr(site, "manage", manage)
+    node = site.nodes[LAB.node(1)]
+    postinstall.run(installs, described, site, node, limit)
+    mounted, first, second, unmounted = commands
+    assert "mount PARTLABEL=KDPL_DEPLOY_disk0 /mnt/dest" in mounted and unmounted.startswith("umount")
+    assert "KADEPLOY_ENV=own" in first and "KADEPLOY_ENV_KERNEL=/vmlinuz" in first and "/rambin/run --now" in first
+    assert second == "tar -C /rambin -xf -"
+    status = 3
+    with pytest.raises(Problem, match="the post-installation run --now failed") as caught:
+        postinstall.run(installs, described, site, node, limit)
+    assert "no such thing" in str(caught.value.cause)
 
 
 def test_a_console_that_is_followed_ends_with_its_reader(run: Run, site: Site) -> None:

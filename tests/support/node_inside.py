@@ -1,7 +1,8 @@
 """What runs inside a namespace node in the place of kexec and of a machine's firmware. Needs nothing but Python.
 
-`node_inside.py kexec ...` is the bundle's kexec; `node_inside.py reboot` comes up in the base environment. /node is the
-node's folder, whose files say what the node is: boot_id, release, host_key; and whose `knobs` say what goes wrong.
+`node_inside.py kexec ...` is the bundle's kexec; `node_inside.py reboot [RELEASE SYSTEM]` comes up in the base
+environment, or in that system. /node is the node's folder, whose files say what the node is: boot_id, release, host_key;
+and whose `knobs` say what goes wrong.
 """
 
 from __future__ import annotations
@@ -100,4 +101,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "kexec":
         kexec(sys.argv[2:])
     else:
-        come_up(BASE_RELEASE, None, "")
+        release, system = sys.argv[2:] or (BASE_RELEASE, "")
+        come_up(release, None, system)

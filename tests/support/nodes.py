@@ -117,10 +117,13 @@ class Node:
         """Run a program inside."""
         subprocess.run([*self._inside, *words], check=True, timeout=120, capture_output=True)
 
-    def install(self) -> None:
-        """What a deployment does: everything ends, and the base environment comes up with a host key of its own."""
+    def install(self, *system: str) -> None:
+        """What a deployment does: everything ends, and the base environment comes up with a host key of its own.
+
+        Or, as its kernel's release and its toplevel, the `system` of an image.
+        """
         self.be_silent()
-        self.run(PYTHON, "-I", "/node/bin/node_inside.py", "reboot")
+        self.run(PYTHON, "-I", "/node/bin/node_inside.py", "reboot", *system)
         self.sshd.new_host_key()
         if not self.mute:
             self.sshd.drop_next = 0

@@ -118,6 +118,15 @@ kernel: {params: [1, ""]}
     ]
 
 
+def test_flavours(folder: Path) -> None:
+    good = GOOD.replace("true", '"true"')
+    assert load(write(folder, f"{good}flavour: g5k-image\n")).flavour == "g5k-image"
+    (unknown,) = mistakes(folder, f"{good}flavour: g5k-nfs-store\n")
+    assert "`flavour` must be `local-store`, `g5k-ramdisk` or `g5k-image`, not `g5k-nfs-store`" in unknown
+    (standing,) = mistakes(folder, f"{good}flavour: g5k-image\njob_types: [cosystem]\n")
+    assert "`flavour: g5k-image` needs a job of type deploy" in standing
+
+
 def test_what_was_meant_is_guessed(folder: Path) -> None:
     with pytest.raises(Mistakes) as caught:
         load(write(folder, GOOD.replace("walltime", "waltime").replace("true", '"true"')))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from g5kdeploy.base.cpio import Entry
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab.deployments import MACRO_STEPS, NO_RIGHTS, Deployment, Report
 from g5kdeploy.lab.description import BadDescription, checked
-from g5kdeploy.lab.site import disk, standard
+from g5kdeploy.lab.site import disk, postinstall, standard
 from g5kdeploy.lab.site.images import Images
 from g5kdeploy.lab.site.nodes import Node
 from g5kdeploy.lab.site.site import Site
@@ -25,6 +27,8 @@ PAUSES = {MINI_OS: 100.0, BROADCAST: 30.0, BOOT: 0.0}
 """Seconds that the real thing takes for what the lab does at once: reboots into a deployment system, a broadcast."""
 BROADCAST_SECONDS = 600.0
 BOOT_SECONDS = 600.0
+Content = tuple[System, list[postinstall.PostInstall]]
+"""What comes onto each node's disk: a system, and what is run over it before its first boot."""
 
 
 def refusal(wanted: Deployment) -> str:
@@ -99,24 +103,32 @@ class _Work:
 
     def run(self) -> None:
         names = [str(name) for name in self.deployment.nodes]
-        with ThreadPoolExecutor(max_workers=len(names) + 1, thread_name_prefix="deploy") as pool:
-            system = pool.submit(self._system)  # fetched and unpacked once, while the nodes go through their first step
-            list(pool.map(lambda name: self._guarded(name, system), names))
+        self._images.folder.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(dir=self._images.folder) as folder,
+            ThreadPoolExecutor(max_workers=len(names) + 1, thread_name_prefix="deploy") as pool,
+        ):
+            # fetched and unpacked once, while the nodes go through their first step
+            content = pool.submit(self._content, Path(folder))
+            list(pool.map(lambda name: self._guarded(name, content), names))
 
-    def _system(self) -> System:
+    def _content(self, folder: Path) -> Content:
         deadline = Deadline.after(BROADCAST_SECONDS, f"the image of {self.deployment.environment}")
-        return self._images.system(self.deployment, deadline)
+        installs = postinstall.fetched(self.deployment.description, self._site, folder, deadline)
+        return self._images.system(self.deployment, deadline), installs
 
-    def _guarded(self, name: str, system: Future[System]) -> None:
-        step = MINI_OS
+    def _guarded(self, name: str, content: Future[Content]) -> None:
+        step, begun = MINI_OS, ""
 
         def begin(macro: str, micro: str) -> None:
-            nonlocal step
+            nonlocal step, begun
             if self._stopped.is_set():
                 raise Problem("the deployment was canceled")
             step = macro
             self._report(name, macro, None, micro)
-            self._stopped.wait(PAUSES[macro] / self._pace)
+            if macro != begun:
+                self._stopped.wait(PAUSES[macro] / self._pace)
+            begun = macro
 
         try:
             node = self._site.nodes.get(name)
@@ -124,7 +136,7 @@ class _Work:
                 self._play(begin)
             else:
                 with node.use:
-                    self._one(node, system, begin)
+                    self._one(node, content, begin)
         except Problem as problem:
             log.warning("deployment %s lost %s in %s: %s", self.deployment.uid, name, step, problem)
             self._report(name, step, False, str(problem))
@@ -140,7 +152,7 @@ class _Work:
         for step in MACRO_STEPS:
             begin(step, "reboot")
 
-    def _one(self, node: Node, system: Future[System], begin: Callable[[str, str], None]) -> None:
+    def _one(self, node: Node, content: Future[Content], begin: Callable[[str, str], None]) -> None:
         deadline = Deadline.after(BROADCAST_SECONDS, f"the image on {node.name}")
         begin(MINI_OS, "reboot")
         node.power_off()
@@ -148,8 +160,13 @@ class _Work:
         if self.deployment.reformat_tmp:
             disk.make_ext4(parts[disk.TMP], deadline, label="scratch")
         begin(BROADCAST, "send_environment")
-        found = system.result(deadline.remaining())
-        node.install(found, self._entries(node), deadline)
+        system, installs = content.result(deadline.remaining())
+        node.install(system, self._entries(node), deadline)
+        if installs:
+            begin(BROADCAST, "manage_user_post_install")
+            patience = Deadline.after(BOOT_SECONDS, f"the post-installations on {node.name}")
+            postinstall.run(installs, self.deployment.description, self._site, node, patience)
+            node.boots(system, system.initrd)
         begin(BOOT, "reboot")
         node.vlan = self.deployment.vlan or None
         self._site.network.move(node.index, node.vlan)

@@ -14,7 +14,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab import environments
 from g5kdeploy.lab.deployments import Deployment
-from g5kdeploy.lab.site import disk
+from g5kdeploy.lab.site import disk, postinstall
 from g5kdeploy.lab.site.site import Site
 from g5kdeploy.lab.site.systems import System
 
@@ -26,12 +26,11 @@ DEPLOY_SIZE = 2560 * disk.MIB
 IMAGE = "root.img"
 LOOK_SECONDS = 30.0
 FILESYSTEMS = ("ext4", "ext3", "ext2")
-_UNPACK = {"gzip": "gzip", "bzip2": "bzip2", "xz": "xz", "zstd": "zstd"}
 
 
 def unreachable(site: Site, url: str) -> str:
     """Why the site cannot read a file that a description names, "" when it can."""
-    if url in SITES_IMAGES:
+    if url in SITES_IMAGES or url == postinstall.SITES_OWN:
         return ""
     if not url.startswith(("http://", "https://")):
         return "no such file"
@@ -49,7 +48,7 @@ class Images:
 
     def __init__(self, site: Site, folder: Path) -> None:
         self._site = site
-        self._folder = folder
+        self.folder = folder
         self._lock = threading.Lock()
 
     def system(self, deployment: Deployment, deadline: Deadline) -> System:
@@ -64,9 +63,7 @@ class Images:
         if not file.startswith(("http://", "https://")):
             raise BadImage(f"the image {file} cannot be reached", cause="only server:// and http(s):// can")
         with self._lock:
-            return self._foreign(
-                file, str(image.get("kind", "tar")), str(image.get("compression", "")), described, deadline
-            )
+            return self._foreign(file, str(image["kind"]), str(image["compression"]), described, deadline)
 
     def _foreign(
         self, url: str, kind: str, compression: str, described: Mapping[str, Any], deadline: Deadline
@@ -79,12 +76,12 @@ class Images:
         filesystem = str(described.get("filesystem", FILESYSTEMS[0]))
         if filesystem not in FILESYSTEMS:
             raise BadImage(f"the lab cannot make a filesystem {filesystem}", cause=f"it knows {', '.join(FILESYSTEMS)}")
-        self._folder.mkdir(parents=True, exist_ok=True)
-        archive = self._folder / "download"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        archive = self.folder / "download"
         self._site.download(url, archive, deadline)
         with archive.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()[:32]
-        own = self._folder / f"{digest}-{filesystem}"
+        own = self.folder / f"{digest}-{filesystem}"
         if not (own / IMAGE).exists():
             self._unpack(archive, compression, own, filesystem, deadline)
         archive.unlink()
@@ -109,8 +106,8 @@ class Images:
             "--directory",
             tree,
         ]
-        if compression in _UNPACK:
-            words.insert(1, f"--use-compress-program={_UNPACK[compression]}")
+        if compression != "none":
+            words.insert(1, f"--use-compress-program={compression}")
         run = self._site.namespace.run
         done = run([str(word) for word in words], deadline, check=False)
         if done.returncode != 0:

@@ -148,13 +148,17 @@ class Node:
             else:
                 initrd = system.initrd
                 _into_filesystem(where, entries, self.folder, deadline)
-            record = {
-                "runs": system.name,
-                "kernel": str(system.kernel),
-                "initrd": str(initrd) if initrd else "",
-                "append": system.append,
-            }
-            files.write_json(self.folder / "node.json", record)
+            self.boots(system, initrd)
+
+    def boots(self, system: System, initrd: Path | None) -> None:
+        """Note what is booted next: a system that is on its partition, with that initrd."""
+        record = {
+            "runs": system.name,
+            "kernel": str(system.kernel),
+            "initrd": str(initrd) if initrd else "",
+            "append": system.append,
+        }
+        files.write_json(self.folder / "node.json", record)
 
     def _initrd(self, system: System, entries: dict[str, Entry]) -> Path:
         """The system's initrd with the hand-over behind it."""

@@ -272,12 +272,14 @@ class Site:
             node.install(system, entries, deadline, keep=True)
             node.boot(deadline)
 
-    def _manage(self, node: Node, words: list[str], deadline: Deadline, keys: str = "") -> str:
+    def manage(
+        self, node: Node, command: str, deadline: Deadline, input: str | bytes = b"", *, check: bool = True
+    ) -> process.Done:
         """A command as root on a node of the standard environment, with the site's own key."""
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=20"]
         argv = ["ssh", "-F", "none", "-i", str(self.folder / "management"), "-o", "IdentitiesOnly=yes"]
         argv += [word for option in options for word in ("-o", option)]
-        return self.namespace.run([*argv, f"root@{node.address}", *words], deadline, input=keys).stdout
+        return self.namespace.run([*argv, f"root@{node.address}", command], deadline, input=input, check=check)
 
     def open_for(self, addresses: Iterable[str], user: str) -> list[str]:
         """Boot nodes into the standard environment and let the user in; returns those that did not come up."""
@@ -288,7 +290,7 @@ class Site:
                 deadline = Deadline.after(BOOT_SECONDS, f"the standard environment on {node.name}")
                 self.boot_standard(node, deadline)
                 limit = Deadline.after(GRANT_SECONDS, f"{user}'s access to {node.name}")
-                self._manage(node, ["lab-access", "grant", user], limit, self.user_keys())
+                self.manage(node, f"lab-access grant {user}", limit, self.user_keys())
             except Problem as problem:
                 log.warning("%s is not ready for a job: %s", address, problem)
                 return False
@@ -306,7 +308,7 @@ class Site:
             if not deployed and node.on():
                 limit = Deadline.after(GRANT_SECONDS, f"the end of {user}'s access to {node.name}")
                 try:
-                    dirty = "dirty" in self._manage(node, ["lab-access", "revoke", user], limit)
+                    dirty = "dirty" in self.manage(node, f"lab-access revoke {user}", limit).stdout
                 except Problem as problem:
                     log.warning("%s is started anew: %s", address, problem)
                     dirty = True

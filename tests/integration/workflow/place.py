@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,10 @@ class Deployer(ScriptedDeployer):
     def start(self, deployment: Deployment, report: Report) -> None:
         def told(node: str, step: str, ok: bool | None, text: str) -> None:
             if ok and node in self.nodes:
-                self.nodes[node].install()
+                init = re.search(
+                    r"\binit=(\S+)/init", (deployment.description.get("boot") or {}).get("kernel_params", "")
+                )
+                self.nodes[node].install(*((RELEASE, init[1]) if init else ()))
             report(node, step, ok, text)
 
         super().start(deployment, told)
@@ -154,9 +158,10 @@ class Place:
         role = RoleClosure(path, f"{path}/kernel", f"{path}/initrd", f"{path}/init", "quiet", RELEASE, ("statx",))
         paths = {path: PathInfo(info["narHash"], info["narSize"])}
         built = {"by": "a test", "nix": "", "inputs": "", "lock": {}}
-        manifest = Manifest("x86_64-linux", "local-store", {"worker": role}, paths, built)
-        key = inputs(self.composition, "local-store", ["worker"])
-        manifest.save(self.home / "cache" / "closures" / f"{key[:32]}.json")
+        for flavour in ("local-store", "g5k-image"):
+            manifest = Manifest("x86_64-linux", flavour, {"worker": role}, paths, built)
+            key = inputs(self.composition, flavour, ["worker"])
+            manifest.save(self.home / "cache" / "closures" / f"{key[:32]}.json")
         self.toplevel = path
 
         tree = self.folder / "bundle" / "bin"

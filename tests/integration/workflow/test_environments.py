@@ -22,14 +22,8 @@ exec cat "$HOME/public/${{rest#*/}}"
 
 
 @pytest.fixture
-def own(place: Place) -> Path:
-    """An environment's description beside the experiment, and a site that knows where its public folder is."""
-    folder = place.experiment.parent / "env"
-    folder.mkdir()
-    (folder / "image.tgz").write_bytes(b"an archive")
-    image = {"file": "image.tgz", "kind": "tar", "compression": "gzip"}
-    described = {"name": "own", "os": "linux", "image": image, "boot": {"kernel": "/vmlinuz"}, "filesystem": "ext4"}
-    (folder / "own.yaml").write_text(yaml.safe_dump(described))
+def web(place: Place) -> Place:
+    """A site that knows where its public folder is."""
     curl = place.folder / "frontend" / "bin" / "curl"
     curl.write_text(CURL)
     curl.chmod(0o755)
@@ -38,6 +32,19 @@ def own(place: Place) -> Path:
         return (place.public / url.removeprefix(WEB).partition("/")[2]).read_bytes()
 
     place.lab.services.deployments.fetch = fetch
+    return place
+
+
+@pytest.fixture
+def own(web: Place) -> Path:
+    """An environment's description beside the experiment."""
+    place = web
+    folder = place.experiment.parent / "env"
+    folder.mkdir()
+    (folder / "image.tgz").write_bytes(b"an archive")
+    image = {"file": "image.tgz", "kind": "tar", "compression": "gzip"}
+    described = {"name": "own", "os": "linux", "image": image, "boot": {"kernel": "/vmlinuz"}, "filesystem": "ext4"}
+    (folder / "own.yaml").write_text(yaml.safe_dump(described))
     place.write(environment="env/own.yaml")
     return folder
 
@@ -90,6 +97,40 @@ def test_an_image_that_no_node_boots_is_not_tried_again(place: Place) -> None:
         place.lab.deployer.order(node, ko_at="BootNewEnv", error="Kernel panic", step_seconds=0.1)
     told(place.run(), 1, "no node boots the environment debian12-min", "Kernel panic", "the image is at fault")
     assert len(place.lab.deployer.started) == 1
+    nothing_left(place)
+
+
+def test_closures_are_installed_as_images(web: Place) -> None:
+    place = web
+    place.write(flavour="g5k-image")
+    told(place.run("--keep"), 0)
+    (deployment,) = place.lab.deployer.started
+    described = deployment.description
+    assert (described["name"], described["arch"], described["boot"]["kernel"]) == (
+        "faults-worker",
+        "x86_64",
+        f"{place.toplevel}/kernel",
+    )
+    image = place.public / "g5kdeploy" / "environments" / described["image"]["file"].rpartition("/")[2]
+    listed = subprocess.run(["tar", "--list", "--file", image], capture_output=True, text=True, check=True).stdout
+    assert {"etc/", "root/", f"{place.toplevel[1:]}/kernel"} <= set(listed.splitlines())
+    assert not (place.public / "g5kdeploy" / "cache").exists(), "nothing is pulled"
+    for node in place.nodes.values():
+        assert "worker2" in (node.folder / "hosts").read_text()
+    before = {name: node["facts"] for name, node in place.document()["nodes"].items()}
+    assert {facts["current_system"] for facts in before.values()} == {place.toplevel}
+    assert place.workloads() == [1, 1]
+
+    place.write(flavour="g5k-image", kernel={"params": ["nosmt"]})
+    told(place.call(*place.command("build")), 0)
+    told(place.call(*place.command("deploy")), 2, "the image of worker was not pushed as it is now", "g5kdeploy push")
+    told(place.call(*place.command("push")), 0)
+    told(place.call(*place.command("deploy")), 0, "is deployed anew")
+    second = place.lab.deployer.started[-1].description
+    assert second["boot"]["kernel_params"].startswith("quiet nosmt init=") and second["image"] == described["image"]
+    for name, node in place.document()["nodes"].items():
+        assert node["facts"]["boot_id"] != before[name]["boot_id"]
+    told(place.call(*place.command("release")), 0)
     nothing_left(place)
 
 
