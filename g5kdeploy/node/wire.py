@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
+import select
 import shlex
 import socket
 import threading
@@ -41,6 +43,15 @@ def proxy_command(command: str) -> Any:
     import paramiko
 
     class Command(paramiko.ProxyCommand):
+        def recv(self, size: int) -> bytes:
+            """What has come. paramiko's own waits for all of `size`, and on and on for a command that has ended."""
+            assert self.process.stdout is not None
+            waiting = select.poll()
+            waiting.register(self.process.stdout, select.POLLIN)
+            if not waiting.poll(None if self.timeout is None else self.timeout * 1000):
+                raise TimeoutError
+            return os.read(self.process.stdout.fileno(), size)
+
         def close(self) -> None:
             with contextlib.suppress(ProcessLookupError):
                 super().close()

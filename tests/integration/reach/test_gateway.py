@@ -12,6 +12,7 @@ from g5kdeploy.node import (
     Result,
     Unreachable,
     fan_out,
+    wire,
 )
 from g5kdeploy.node.link import PROXIES
 from tests.support.reaching import Site, block, own_home, server, soon
@@ -79,6 +80,15 @@ def test_a_proxy_command_is_another_way(site: Site, tmp_path: Path) -> None:
     command = f"ProxyCommand {sys.executable} -S {pipe} %p"
     with own_home(tmp_path, block("n", site.nodes[0], command, f"IdentityFile {site.key}")) as reach:
         assert reach.remote("n", None).run("echo piped", soon()).stdout == "piped\n"
+
+
+def test_a_proxy_command_that_ends_is_no_way(site: Site, tmp_path: Path) -> None:
+    """It is noticed, long before a handshake that is only slow is given up."""
+    with (
+        own_home(tmp_path, block("n", site.nodes[0], "ProxyCommand exit 1", f"IdentityFile {site.key}")) as reach,
+        pytest.raises(Unreachable, match="cannot be reached"),
+    ):
+        reach.remote("n", None).run("true", soon(wire.HANDSHAKE))
 
 
 def test_the_block_that_grid5000_tells_its_users_to_write_is_understood(site: Site, tmp_path: Path) -> None:
