@@ -34,7 +34,7 @@ def command(screen: Screen, node: str, experiment: Path, run_id: str | None, tes
     """What comes from a console is cleaned before it is printed, unless it is a session on a terminal."""
     from g5kdeploy.cli.logs import collected, one
     from g5kdeploy.cli.nodes import choose
-    from g5kdeploy.testbed.request import site_of
+    from g5kdeploy.testbed.request import frontend_of, site_of
 
     chosen = choose([node], experiment, run_id, testbed)
     name = one(chosen, node)
@@ -42,8 +42,7 @@ def command(screen: Screen, node: str, experiment: Path, run_id: str | None, tes
         for path in collected(screen, chosen, name, "console"):
             print(clean(path.read_text(errors="replace")).rstrip("\n"), file=screen.out)
         return ExitCode.DONE
-    site = site_of(name)
-    frontend = f"f{site}.{site}.grid5000.fr"
+    frontend = frontend_of(site_of(name))
     call = ["kaconsole3", "-m", name]
     with chosen.reach() as reach:
         if is_terminal(sys.stdin) and is_terminal(screen.out):

@@ -52,14 +52,15 @@ def command(
     from g5kdeploy.base.deadline import Deadline
     from g5kdeploy.cli.nodes import choose, outcome, split
     from g5kdeploy.cli.times import seconds
-    from g5kdeploy.node import fan_out
+    from g5kdeploy.node.many import run_on
+    from g5kdeploy.testbed.request import frontend_of, site_of
 
     line = words[0] if len(words) == 1 else shlex.join(words)
     deadline = Deadline.after(seconds(timeout, "--timeout"), f"`{line}`")
     chosen = choose(split(nodes), experiment, run_id, testbed)
     form = settings.get("output", output)
     with chosen.reach() as reach:
-        results = fan_out(chosen.names, lambda name: reach.remote(name, user).run(line, deadline, check=False))
+        results = run_on(reach, chosen.names, user, line, deadline, lambda name: frontend_of(site_of(name)))
     if form == "table":
         show(screen, results)
     else:

@@ -48,6 +48,15 @@ class ConnectionLost(Failure):
     """The connection broke while a command ran: whether it ended, and how, is not known."""
 
 
+def broke(node: str, shown: str, cause: str) -> ConnectionLost:
+    """The connection to a node went away under a command."""
+    return ConnectionLost(
+        f"the connection to {node} broke while `{shown}` ran",
+        cause=cause,
+        hint="whether the command ended is not known",
+    )
+
+
 class RemoteFailed(Failure):
     """A command on a node ended with a status other than 0; `result` has it."""
 

@@ -14,6 +14,8 @@ from g5kdeploy.node.openssh import write_config
 from g5kdeploy.node.remote import Remote
 from g5kdeploy.node.settings import Hop, Settings
 
+Seen = tuple[Hop, tuple[HostKey, ...]]
+
 
 class Reach:
     """Connections made with the SSH settings and keys of `home` (its `.ssh/config`), shared by all who ask.
@@ -57,6 +59,11 @@ class Reach:
         """From now on the machine must show this key ("ssh-ed25519 AAAA..."); drops its connection."""
         self._keys.pin(self.name_of(name), HostKey.parse(key))
         self._drop(name)
+
+    def seen(self, name: str, user: str | None = "root") -> Seen:
+        """Where a machine is and how it is entered, and the host keys that it may show (none: any, at first sight)."""
+        hop = self._settings.route(self.name_of(name), user)[-1]
+        return hop, self._keys.known(hop)[0]
 
     def ssh_command(self, name: str, user: str | None = "root", *, batch: bool = False) -> list[str]:
         """The words of an OpenSSH call with the same settings and host-key policy, up to and including the host.

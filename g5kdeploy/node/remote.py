@@ -18,7 +18,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.base.text import human_bytes, redact
 from g5kdeploy.node.link import Closed, Link
-from g5kdeploy.node.problems import ConnectionLost, LoginRefused, RemoteFailed, Result, Unreachable, shorten
+from g5kdeploy.node.problems import ConnectionLost, LoginRefused, RemoteFailed, Result, Unreachable, broke, shorten
 from g5kdeploy.node.talk import Broken, Feed, Lines, Streams, talk
 from g5kdeploy.node.wire import alive, transport_of
 
@@ -239,11 +239,7 @@ class Remote:
                 clean_end = True
             except Broken as error:
                 self._link.drop_transport(transport)
-                raise ConnectionLost(
-                    f"the connection to {self.name} broke while `{shown}` ran",
-                    cause=str(error),
-                    hint="whether the command ended is not known",
-                ) from error
+                raise broke(self.name, shown, str(error)) from error
             finally:
                 for line in lines:
                     line.end()

@@ -119,6 +119,11 @@ def site_of(node: str) -> str:
     return node.split(".")[1]
 
 
+def frontend_of(site: str) -> str:
+    """The frontend of a site by its full name."""
+    return f"f{site}.{site}.grid5000.fr"
+
+
 def walltime_text(seconds: int) -> str:
     """OAR's H:M:S, with as many hours as it takes."""
     return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

@@ -20,6 +20,7 @@ from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.places import Testbed, connect
 from g5kdeploy.testbed.problems import JobOver
 from g5kdeploy.testbed.records import Records
+from g5kdeploy.testbed.request import frontend_of
 
 T = TypeVar("T")
 
@@ -90,7 +91,7 @@ class Session:
 
     def frontend_of(self, site: str) -> Remote:
         """A site's frontend, as the user."""
-        return self.reach.remote(f"f{site}.{site}.grid5000.fr", None)
+        return self.reach.remote(frontend_of(site), None)
 
     def web_of(self, site: str) -> str:
         """URL of the users' public folders on a site, as the nodes of all sites see it."""

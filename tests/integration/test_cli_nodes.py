@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import socket
@@ -21,7 +22,7 @@ from g5kdeploy.cli.main import main
 from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.experiment import load
 from g5kdeploy.exporter import kernel_probe
-from g5kdeploy.node import kernel
+from g5kdeploy.node import kernel, many
 from g5kdeploy.runs import Run, runs_folder
 from tests.support.scripted_site import PASSWORD, USER, ScriptedSite, served
 from tests.support.sshd import DEFAULT_PATH, SSHD, SshServer, make_key, write_ssh_config
@@ -106,6 +107,24 @@ def test_exec_gathers_what_differs_and_what_failed(lab: Lab, capsys: pytest.Capt
         (NODES[0], 0, f"{NODES[0]}\n"),
         (NODES[1], 1, f"{NODES[1]}\n"),
     ]
+
+
+def test_exec_lets_the_frontend_do_the_work_of_many(
+    lab: Lab, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = lab.home / ".ssh" / "config"
+    way = f"ProxyCommand ssh -F {config} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -W %h:%p"
+    blocks = config.read_text().split("Host ")
+    config.write_text("Host ".join(f"{text} {way} access.grid5000.fr\n" if "vm-" in text else text for text in blocks))
+    words = ["exec", "all", "-l", lab.user, *where(lab), "--", "whoareyou"]
+    assert main(words) == 0  # pins the host keys
+    directly = capsys.readouterr().out
+    cache = tmp_path / "flab.lab.grid5000.fr" / "home" / ".cache"
+    assert not cache.exists()
+    monkeypatch.setattr(many, "run_on", functools.partial(many.run_on, tree_from=2))
+    assert main(words) == 0
+    assert capsys.readouterr().out == directly
+    assert [path.suffix for path in (cache / "g5kdeploy").iterdir()] == [".pyz"]
 
 
 def test_ssh_becomes_openssh(lab: Lab) -> None:

@@ -101,6 +101,11 @@ class SshServer:
                 child.wait(60)
         return len(alive)
 
+    def busy(self) -> bool:
+        """Whether there is any connection."""
+        with self._lock:
+            return bool(self._living())
+
     def pause(self) -> None:
         """Stop answering without closing anything, as a machine does whose power is cut."""
         self._signal(signal.SIGSTOP)
