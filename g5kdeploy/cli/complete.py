@@ -25,7 +25,9 @@ def _offered(find: Callable[[click.Context], Iterable[str]]) -> Offer:
 
 
 def _experiment(context: click.Context) -> Path:
-    return Path(context.params.get("experiment") or "experiment.yaml")
+    """The experiment of the line; click leaves arguments over while the value of an option behind them is begun."""
+    given = any(isinstance(one, click.Argument) and one.name == "experiment" for one in context.command.params)
+    return Path(context.args[0] if given and context.args else context.params.get("experiment") or "experiment.yaml")
 
 
 @_offered
