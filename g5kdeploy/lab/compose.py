@@ -11,7 +11,7 @@ from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab import fetch, inventory, kaenv, kaenv_command, reference, seed
+from g5kdeploy.lab import fetch, inventory, kadeploy_command, kaenv, kaenv_command, reference, seed
 from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.deployments import Deployments
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
@@ -27,6 +27,7 @@ from g5kdeploy.lab.site import disk, images, jobs, names
 from g5kdeploy.lab.site.deployer import BySite, Deployer, refusal
 from g5kdeploy.lab.site.grid import Grid
 from g5kdeploy.lab.site.images import Images
+from g5kdeploy.lab.site.oar_command import OarCommands
 from g5kdeploy.lab.site.site import Site
 from g5kdeploy.lab.unmanned import Unmanned
 
@@ -83,7 +84,9 @@ def compose(places: Places, settings: Settings, grid: Grid) -> Composed:
         fetch=fetch.from_homes(homes),
         refuses=refusal,
     )
-    for site in grid.sites.values():
+    for name, site in grid.sites.items():
+        site.commands.others["oar"] = OarCommands(oars[name], settings.user, time.time)
+        site.commands.others["kadeploy"] = kadeploy_command.Kadeploy(deployments, name, settings.user)
         site.commands.others["kaenv"] = kaenv_command.Kaenv(
             environments, settings.user, deployments.fetch, functools.partial(images.unreachable, site)
         )

@@ -174,7 +174,7 @@ class Deployments:
         for column in ("environment", "version", "partition_label", "block_device", "reformat_tmp", "arch"):
             if len(getattr(wanted, column) or "") > LONGEST_NAME:
                 raise NotDeployable(500, f"Mysql2::Error: Data too long for column '{column}' at row 1")
-        wanted.description = self._describe(wanted)
+        wanted.description = wanted.description or self._describe(wanted)
         if not self.rights(wanted.user_uid, [str(node) for node in wanted.nodes]):
             raise NotDeployable(400, f"{NO_RIGHTS}\n")
         if why := self.refuses(wanted):
@@ -273,6 +273,13 @@ class Deployments:
             " ON CONFLICT (uid) DO UPDATE SET status = excluded.status, document = excluded.document",
             (one.uid, one.user_uid, one.status, one.created_at, json.dumps(dataclasses.asdict(one))),
         )
+
+    def steps(self, uid: str) -> dict[str, str]:
+        """The macro step that each node of a deployment is in; nothing of those that have their end."""
+        with self._lock:
+            workflow = self.running.get(uid)
+            nodes = workflow.nodes if workflow is not None else {}
+            return {name: str(state["macro"]) for name, state in nodes.items() if state["state"] == "IN_PROGRESS"}
 
     def deploying(self) -> set[str]:
         """The nodes on which a deployment is under way."""

@@ -20,7 +20,7 @@ class Unmanned:
     def _resources(self) -> tuple[Resource, ...]:
         return tuple(self._make())
 
-    def submit(self, user: str, request: Mapping[str, object]) -> Job:
+    def submit(self, user: str, request: Mapping[str, object], line: str = "") -> Job:
         raise Refused(400, 1, REFUSAL)
 
     def job(self, number: int) -> Job | None:

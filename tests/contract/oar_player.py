@@ -6,7 +6,6 @@ import datetime as dt
 import json
 import re
 import shlex
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from g5kdeploy.base.clock import Clock
 from g5kdeploy.lab.oar import Hooks, Job, Oar, Refused, Resource
 from g5kdeploy.lab.oar.admission import FORBIDDEN, MISSING
+from g5kdeploy.lab.oar.shell import USAGES, Shell
 from g5kdeploy.lab.oar.text import PARIS
 
 RECORDED = Path(__file__).parents[2].parent / "shared" / "data" / "transcripts" / "oar"
@@ -79,6 +79,7 @@ class Answer:
 
     code: int
     text: str
+    errors: str = ""
 
 
 @dataclass
@@ -136,59 +137,43 @@ class Player:
         return self._command(step) if step["kind"] == "cli" else self._http(step)
 
     def _command(self, step: dict[str, Any]) -> Answer | None:
-        words = shlex.split(step["command"])
+        words = [word for word in shlex.split(step["command"].partition(" | ")[0]) if word != "|"]
         name = words[0].rpartition("/")[2]
-        if name == "oarsub":
-            return self._oarsub(step, words[1:])
-        if name == "oardel":
-            return self._oardel(step["user"], words[1])
-        if name == "oarwalltime" and len(words) > 2 and not words[1].startswith(("-d", "-w", "-t")):
-            return self._oarwalltime(step["user"], words[1:])
         if name == "oarnodesetting":
             address, state = words[words.index("-h") + 1], words[words.index("-s") + 1]
             self.silent_nodes.discard(address)
             self.oar.set_state(address, state)  # type: ignore[arg-type]
-        return None
-
-    def _oarsub(self, step: dict[str, Any], words: list[str]) -> Answer | None:
-        request = parse_oarsub(words)
-        if request is None:
+        if name not in USAGES or self._is_elsewhere(step):
             return None
-        return self._submit(step["user"], request, step["stdout"], 0)
+        if name != "oarsub":
+            words[1:] = [str(self.ours(int(word))) if word.isdigit() else word for word in words[1:]]
+        shell = Shell(self.oar, lambda: self.time.now)
+        done = shell.run(name, words[1:], step["user"])
+        self._learn_number(step["stdout"], done.out)
+        return Answer(done.status, done.out + done.err, done.err)
 
-    def _submit(self, user: str, request: dict[str, Any], said: str, good: int) -> Answer:
-        recorded = re.search(r"OAR_JOB_ID=(\d+)", said)
+    @staticmethod
+    def _is_elsewhere(step: dict[str, Any]) -> bool:
+        """Steps that say what other recordings did meanwhile, or how a key's file was read."""
+        return re.fullmatch(r"oarstat|oarnodes -e .*|oarsub .* -k .*", step["command"]) is not None
+
+    def _learn_number(self, recorded: str, text: str) -> None:
+        theirs, here = (re.search(r"OAR_JOB_ID=(\d+)", one) for one in (recorded, text))
+        if theirs and here:
+            self.ids[int(theirs[1])] = int(here[1])
+
+    def _submit(self, user: str, request: dict[str, Any], said: str) -> Answer:
         try:
             job = self.oar.submit(user, request)
         except Refused as error:
-            if recorded and (ours := re.search(r"OAR_JOB_ID=(\d+)", error.message)):
-                self.ids[int(recorded[1])] = int(ours[1])
-            return Answer(error.status if good else error.exit_code, error.message)
-        if recorded:
-            self.ids[int(recorded[1])] = job.id
+            self._learn_number(said, error.message)
+            return Answer(error.status, error.message)
         notices = "".join(f"{e.description}\n" for e in job.events if e.type == "ADM_RULES_MSG_OUT")
         text = f"{notices}OAR_JOB_ID={job.id}\n"
         if job.reservation != "None":
             text += "# Advance reservation request: waiting for validation...\n# Reservation valid --> OK\n"
-        return Answer(good, text)
-
-    def _oardel(self, user: str, number: str) -> Answer:
-        try:
-            return Answer(0, self.oar.delete(self.ours(int(number)), user))
-        except Refused as error:
-            text = error.message.partition(": ")[2].partition(". (Command")[0]
-            return Answer(error.exit_code, text)
-
-    def _oarwalltime(self, user: str, words: list[str]) -> Answer:
-        force = "--force" in words
-        number, asked = [word for word in words if word != "--force"]
-        try:
-            text = self.oar.change_walltime(self.ours(int(number)), user, asked, force=force)
-        except Refused as error:
-            if error.title == "Bad request":
-                return Answer(4, f"{error.message}.\n\nUsage:\n")
-            return Answer(error.exit_code, f"{error.title}: {error.message[0].lower()}{error.message[1:]}.\n")
-        return Answer(0, f"Accepted: {text[0].lower()}{text[1:]}.\n")
+        self._learn_number(said, text)
+        return Answer(201, text)
 
     def _http(self, step: dict[str, Any]) -> Answer | None:
         user = step["request_headers"].get("X-REMOTE-IDENT")
@@ -204,7 +189,7 @@ class Player:
                 return self._change(ours, user, body)
             answer = step["body"]
             said = str(answer.get("cmd_output", answer.get("message", "")))
-            return self._submit(user, body, said, 201)
+            return self._submit(user, body, said)
         except Refused as error:
             return Answer(error.status, error.message)
 
@@ -220,39 +205,6 @@ class Player:
         return re.sub(r"\b\d+\b", lambda m: str(self.ids.get(int(m[0]), m[0])), text)
 
 
-def parse_oarsub(words: Iterable[str]) -> dict[str, Any] | None:
-    """An oarsub command line as a request; None for one that no REST client can send (`-I`, `-k`, no command)."""
-    options = {
-        "-l": "resource",
-        "-t": "type",
-        "-p": "property",
-        "-q": "queue",
-        "-r": "reservation",
-        "-n": "name",
-        "--name": "name",
-        "--project": "project",
-        "-d": "directory",
-        "--notify": "notify",
-        "-a": "anterior",
-    }
-    request: dict[str, Any] = {}
-    rest: Iterator[str] = iter(words)
-    for word in rest:
-        if word in ("-I", "-k"):
-            return None
-        if word in options:
-            name, value = options[word], next(rest)
-            if name in ("resource", "type"):
-                request.setdefault(name, []).append(value)
-            else:
-                request[name] = value
-        elif word.startswith("--"):
-            request[word[2:]] = True
-        else:
-            request["command"] = word
-    return request if "command" in request else None
-
-
 def chanceless(text: str) -> str:
     """A text without what is drawn by lot or depends on the moment: a script's name, a challenge, when it was inserted."""
     text = re.sub(r"oarapi\.subscript\.\w+", "oarapi.subscript.XXXXX", text)
@@ -264,7 +216,7 @@ def said(step: dict[str, Any]) -> str:
     """All the words of a recorded step."""
     if step["kind"] == "cli":
         text = str(step["stdout"] + step["stderr"])
-        return text[: text.index("Usage:\n") + 7] if "Usage:\n" in text else text
+        return text[: text.index("Usage:") + 6] if "Usage:" in text else text
     body = step["body"]
     return str(body.get("oardel_output", body.get("cmd_output", body.get("message"))))
 

@@ -141,13 +141,14 @@ class Oar:
             self._stirred = True
             self._changed.notify_all()
 
-    def submit(self, user: str, request: Mapping[str, object]) -> Job:
+    def submit(self, user: str, request: Mapping[str, object], line: str = "") -> Job:
         """Admit a job; returns it in Waiting (an advance reservation: once it is accepted).
 
         Keys, as g5k-api sends them to OAR: `script` or `command`, `resource` or `resources` (text or list: moldable),
         `property`/`properties`, `type` (text or list), `reservation`, `directory`, `project`, `name`, `queue`,
         `notify`, `signal`, `checkpoint`, `stdout`, `stderr`, `import-job-key-from-file`. Any other key is an option
-        that OAR does not know: `Refused` with status 500. None and empty values are the defaults.
+        that OAR does not know: `Refused` with status 500. None and empty values are the defaults. `line` is what the
+        job shows as its request, when it came as a command line.
         """
         if not self._users(user):
             raise Refused(401, 52, _NO_USER, "Permission denied")
@@ -157,7 +158,7 @@ class Oar:
             order = admission.read(user, request, core.wall())
             admission.admit(order, self._inventory, lambda: self._reservations_of(user), self._containers, core.rules)
             admission.check_keys(order)
-            entry = _entry(order, core.now())
+            entry = _entry(order, core.now(), line)
             insertion.check(order, entry)
             with self._store.transaction():
                 core.admit(entry)
@@ -362,11 +363,11 @@ class Oar:
         )
 
 
-def _entry(order: admission.Order, now: int) -> Entry:
+def _entry(order: admission.Order, now: int, line: str) -> Entry:
     start = order.reservation.start if order.reservation else 0
     first = order.alternatives[0].walltime or 0
     mode = "R" if order.reservation else "B"
-    command, initial = order.command, order.initial_request
+    command, initial = order.command, line or order.initial_request
     if order.script is not None:
         command = f"./{admission.script_name()}"
         initial = f"{initial} {command}"

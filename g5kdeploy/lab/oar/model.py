@@ -185,8 +185,11 @@ class Hooks:
 class Scheduler(Protocol):
     """The scheduler as the REST API sees it: `Oar`, or a stand-in over made-up jobs."""
 
-    def submit(self, user: str, request: Mapping[str, object]) -> Job:
-        """Admit a job, or raise `Refused`. `request` has the keys of OAR's REST API (`engine.Oar.submit`)."""
+    def submit(self, user: str, request: Mapping[str, object], line: str = "") -> Job:
+        """Admit a job, or raise `Refused`. `request` has the keys of OAR's REST API (`engine.Oar.submit`).
+
+        `line`: the command line that asked for it, where it was one.
+        """
 
     def job(self, number: int) -> Job | None: ...
 

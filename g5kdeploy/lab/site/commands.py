@@ -1,4 +1,4 @@
-"""Answers what the frontend's commands (kaconsole3, kapower3, kaenv3) ask over a unix socket."""
+"""Answers what the frontend's commands ask over a unix socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from g5kdeploy.base import files
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab.site import scripts
+from g5kdeploy.lab.site import frontend_program
 from g5kdeploy.lab.site.names import Names
 from g5kdeploy.lab.site.nodes import Node
 
@@ -38,9 +38,10 @@ class Commands:
         self._ended = threading.Event()
 
     def start(self, folder: Path) -> None:
-        """Listen on `folder`/commands.sock, and write the scripts into `folder`/bin."""
-        for name, content in scripts.all_of_them().items():
-            files.write(folder / "bin" / name, content, 0o755)
+        """Listen on `folder`/commands.sock, and write the commands into `folder`/bin."""
+        program = Path(frontend_program.__file__).read_text()
+        for name in frontend_program.COMMANDS:
+            files.write(folder / "bin" / name, program, 0o755)
         path = folder / "commands.sock"
         path.unlink(missing_ok=True)
         answer = self._answer

@@ -86,7 +86,7 @@ def run(site: Site, job: Job, again: bool) -> Command:
 
     One that would run on a node which is not there is played.
     """
-    if not _on_frontend(job) and not set(job.nodes) <= site.nodes.keys():
+    if not runs_on_frontend(job) and not set(job.nodes) <= site.nodes.keys():
         return play(job, again, SYSTEM)
     if again or not job.command:
         return Lost()
@@ -107,7 +107,8 @@ def run(site: Site, job: Job, again: bool) -> Command:
     return Running(child)
 
 
-def _on_frontend(job: Job) -> bool:
+def runs_on_frontend(job: Job) -> bool:
+    """Do a job's commands run on the frontend, and not on its first node?"""
     return bool({kind.partition("=")[0] for kind in job.types} & ON_FRONTEND)
 
 
@@ -124,14 +125,14 @@ def _script(job: Job) -> str:
         f"cd {shlex.quote(job.directory)} || exit 1",
         f"printf %s {shlex.quote(listed)} > {shlex.quote(nodefile)}",
         f"trap {shlex.quote(f'rm -f {shlex.quote(nodefile)}')} EXIT",
-        f"export OAR_NODEFILE={shlex.quote(nodefile)} OAR_NODE_FILE={shlex.quote(nodefile)} {_exports(job)}",
+        f"export OAR_NODEFILE={shlex.quote(nodefile)} OAR_NODE_FILE={shlex.quote(nodefile)} {exports(job)}",
     ]
     if job.script is not None:
         file = shlex.quote(command)
         lines.append(f"printf '%s\\n' {shlex.quote(job.script)} > {file}; chmod +x {file}")
-    if not _on_frontend(job) and job.nodes:
+    if not runs_on_frontend(job) and job.nodes:
         body = job.script if job.script is not None else command
-        remote = shlex.quote(f"export {_exports(job)}; bash -s; s=$?; [ $s -ne {GONE} ] || s=1; exit $s")
+        remote = shlex.quote(f"export {exports(job)}; bash -s; s=$?; [ $s -ne {GONE} ] || s=1; exit $s")
         command = f"printf '%s\\n' {shlex.quote(body)} | ssh -o BatchMode=yes {job.nodes[0]} {remote}"
         # A node that left its kernel tells nobody how the command ended: the job goes on until it is killed
         command += f"; s=$?; [ $s -ne {GONE} ] || exec sleep infinity; exit $s"
@@ -139,7 +140,8 @@ def _script(job: Job) -> str:
     return "\n".join(lines)
 
 
-def _exports(job: Job) -> str:
+def exports(job: Job) -> str:
+    """The variables that a job's commands find, as words for the shell's `export`."""
     values = {
         "OAR_JOB_ID": str(job.id),
         "OAR_JOBID": str(job.id),
