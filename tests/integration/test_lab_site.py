@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import os
 import subprocess
 import tarfile
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,73 +13,23 @@ import yaml
 from g5kdeploy.base import process
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab.deployments import MACRO_STEPS, Deployment, Deployments, Report
 from g5kdeploy.lab.fetch import over_http
-from g5kdeploy.lab.kadeploy_command import Kadeploy
 from g5kdeploy.lab.kaenv import Environments, environment
 from g5kdeploy.lab.kaenv_command import Kaenv
-from g5kdeploy.lab.oar import Hooks, Oar, Resource
 from g5kdeploy.lab.settings import Places, Settings
-from g5kdeploy.lab.site import home, images, jobs, postinstall
+from g5kdeploy.lab.site import images, postinstall
 from g5kdeploy.lab.site.grid import Grid
 from g5kdeploy.lab.site.names import LAB, SITES
 from g5kdeploy.lab.site.namespace import missing
 from g5kdeploy.lab.site.nodes import Node
-from g5kdeploy.lab.site.oar_command import OarCommands
 from g5kdeploy.lab.site.site import ACCESS, FRONTEND, Site
-from g5kdeploy.lab.site.systems import System
+from tests.integration.conftest import Run, no_environment
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or bool(missing(True)), reason=f"needs root and namespaces: {missing(True)}"
 )
 
 WEST = SITES[1]
-FOREIGN = Path(__file__).parents[2] / ".venv-foreign" / "bin" / "python"
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def _no_environment(name: str, deadline: Deadline) -> System:
-    raise Problem(f"no environment {name} in this test")
-
-
-@pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A file in the place of /etc/hosts."""
-    file = tmp_path_factory.mktemp("etc") / "hosts"
-    file.write_text("127.0.0.1 localhost\n")
-    patch = pytest.MonkeyPatch()
-    patch.setattr(home.write_hosts, "__defaults__", (file,))
-    patch.setattr(home.remove_hosts, "__defaults__", (file,))
-    yield file
-    patch.undo()
-
-
-@pytest.fixture(scope="module")
-def grid(hosts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grid]:
-    made = Grid(Settings(nodes=2, sites=1), Places(tmp_path_factory.mktemp("state") / "lab"), _no_environment)
-    try:
-        made.start(Deadline.after(240, "the sites"))
-        yield made
-    finally:
-        made.stop()
-
-
-@pytest.fixture(scope="module")
-def site(grid: Grid) -> Site:
-    return grid.first
-
-
-@pytest.fixture(scope="module")
-def run(site: Site) -> Run:
-    """Run a command over SSH on a host of the site, or another program with the lab's SSH settings."""
-    config = site.places.home / ".ssh" / "config"
-
-    def call(host: str, command: str, *, program: str = "ssh", **more: str) -> subprocess.CompletedProcess[str]:
-        words = [program, "-F", str(config), "-o", "BatchMode=yes"]
-        words += [host, command] if program == "ssh" else ["-b", "-", host]
-        return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, **more)  # type: ignore[call-overload,no-any-return]
-
-    return call
 
 
 def test_gateway_and_frontend_let_the_user_in(run: Run) -> None:
@@ -235,110 +181,6 @@ def test_post_installations_are_fetched_and_run_on_the_node(
     with pytest.raises(Problem, match="the post-installation run --now failed") as caught:
         postinstall.run(installs, described, site, node, limit)
     assert "no such thing" in str(caught.value.cause)
-class Instantly:
-    """A deployer whose nodes are all there at once, but for those of `lost`."""
-
-    def __init__(self, *lost: str) -> None:
-        self.lost = lost
-
-    def start(self, deployment: Deployment, report: Report) -> None:
-        for node in deployment.nodes:
-            report(node, MACRO_STEPS[-1], node not in self.lost, "no answer" if node in self.lost else "")
-
-    def cancel(self, uid: str) -> None:
-        raise AssertionError(f"{uid} is over")
-
-
-@pytest.fixture
-def scheduled(site: Site, tmp_path: Path) -> Iterator[Deployments]:
-    """A scheduler with two nodes and a kadeploy behind the frontend's commands, where the second node is lost."""
-    resources = [Resource(number, "default", LAB.node(number), {"host": LAB.node(number)}) for number in (1, 2)]
-    oar = Oar(tmp_path / "oar.sqlite", resources, pace=60, hooks=Hooks(run_command=functools.partial(jobs.run, site)))
-    known = Environments([environment("debian12-min", next(iter(images.SITES_IMAGES)))])
-    deployments = Deployments(
-        tmp_path / "deployments.sqlite", Instantly(LAB.node(2)), known, rights=lambda user, nodes: user == "jdoe"
-    )
-    site.commands.others["oar"] = OarCommands(oar, "jdoe", time.time)
-    site.commands.others["kadeploy"] = Kadeploy(deployments, "lab", "jdoe")
-    oar.start()
-    try:
-        yield deployments
-    finally:
-        oar.stop()
-        deployments.close()
-
-
-def test_jobs_are_submitted_and_ended_on_the_frontend(run: Run, scheduled: Deployments) -> None:
-    done = run("flab", "cd public && oarsub -t deploy -l nodes=2,walltime=1 'sleep 600'")
-    assert (done.returncode, done.stdout) == (0, "OAR_JOB_ID=1\n"), done.stderr
-    waited = run(
-        "flab", "for i in $(seq 100); do oarstat -sj1 | grep -q Running && break; sleep 0.5; done; oarstat -fj 1"
-    )
-    assert "state = Running" in waited.stdout and "launchingDirectory = /home/jdoe/public" in waited.stdout
-    nodes = run(
-        "flab",
-        "oarstat -pj 1 | oarprint network_address -f -; oarstat -pj 1 | oarprint host -F '%:%' -P type,host -f -",
-    )
-    expected = [LAB.node(1), LAB.node(2), f"default:{LAB.node(1)}", f"default:{LAB.node(2)}"]
-    assert nodes.stdout.split() == expected, nodes.stderr
-    again = run("flab", "oarsub -l nodes=3 'sleep 1'; echo $?; oarsub; echo $?; oardel 1")
-    assert "not enough resources" in again.stderr and again.stdout.splitlines()[1:] == [
-        "8",
-        "Usage: oarsub [options] [-I|-C [<job id>]|-r <start date>[, <end date>]|<script>]",
-        "5",
-        "Deleting the job = 1 ...REGISTERED.",
-        "The job(s) [ 1 ] will be deleted in the near future.",
-    ]
-
-
-def test_an_interactive_job_ends_with_its_terminal(run: Run, scheduled: Deployments) -> None:
-    done = run("flab", "oarsub -I -t deploy -l nodes=1", input="echo job $OAR_JOB_ID; cat $OAR_NODEFILE; exit 3\n")
-    assert done.returncode == 3, done.stderr
-    words = done.stdout.splitlines()
-    assert words[words.index("# Starting...") + 1 :][:2] == ["job 1", LAB.node(1)]
-    assert "Deleting the job = 1 ...REGISTERED." in words
-
-
-def test_kadeploy_says_which_nodes_are_lost(run: Run, scheduled: Deployments) -> None:
-    done = run("flab", f"kadeploy3 -e debian12-min -k -m {LAB.node(1)} -m vm-2.lab.grid5000.fr -o ok -n ko; cat ok ko")
-    _, _, told = done.stdout.partition("The deployment is successful on nodes\n")
-    assert told.splitlines() == [
-        LAB.node(1),
-        "The deployment failed on nodes",
-        f"{LAB.node(2)} (no answer)",
-        LAB.node(1),
-        LAB.node(2),
-    ], done.stderr
-    (launched,) = scheduled.every()
-    assert launched.keys.startswith("ssh-ed25519 ") and launched.status == "terminated"
-    refused = run(
-        "flab", f"kadeploy3 -e none -m {LAB.node(1)}; kadeploy3 -a - -m {LAB.node(1)}; kadeploy3 -e x", input="["
-    )
-    assert refused.returncode == 1 and refused.stderr.splitlines() == [
-        "kadeploy3: Invalid environment specification -- the environment none::: does not exist",
-        "kadeploy3: Invalid environment specification -- the environment cannot be loaded from the description you specified",
-        "kadeploy3: You must specify some nodes (-m, -f)",
-    ]
-
-
-@pytest.mark.skipif(not FOREIGN.exists(), reason="needs .venv-foreign: scripts/setup test makes it")
-def test_execo_reserves_and_deploys_over_the_frontend(site: Site, scheduled: Deployments, tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "contract" / "foreign" / "execo_frontend.py"
-    config = str(site.places.home / ".ssh" / "config")
-    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "LAB_SSH_CONFIG": config}
-    done = subprocess.run([FOREIGN, script], env=env, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
-    seen = json.loads(done.stdout.splitlines()[-1])
-    assert seen.pop("after") in ("Running", "toError", "Finishing", "Error")
-    nodes = [LAB.node(1), LAB.node(2)]
-    assert seen == {
-        "nodes": nodes,
-        "state": "Running",
-        "walltime": 1800,
-        "jobs": True,
-        "deployed": nodes[:1],
-        "lost": nodes[1:],
-    }
 
 
 def test_a_console_that_is_followed_ends_with_its_reader(run: Run, site: Site) -> None:
@@ -405,7 +247,7 @@ def test_a_site_has_the_nodes_of_its_own(grid: Grid, run: Run) -> None:
 
 
 def test_nothing_of_stopped_sites_is_left(hosts: Path, tmp_path: Path) -> None:
-    made = Grid(Settings(nodes=1, sites=1), Places(tmp_path / "lab"), _no_environment)
+    made = Grid(Settings(nodes=1, sites=1), Places(tmp_path / "lab"), no_environment)
     before = hosts.read_text()
     made.start(Deadline.after(240, "the sites"))
     holders = [site.namespace._pid for site in made.sites.values()]

@@ -1,0 +1,136 @@
+"""The scheduler's and kadeploy's commands on a frontend, over SSH; and execo, which works with nothing else."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from g5kdeploy.lab.deployments import MACRO_STEPS, Deployment, Deployments, Report
+from g5kdeploy.lab.kadeploy_command import Kadeploy
+from g5kdeploy.lab.kaenv import Environments, environment
+from g5kdeploy.lab.oar import Hooks, Oar, Resource
+from g5kdeploy.lab.site import images, jobs
+from g5kdeploy.lab.site.names import LAB
+from g5kdeploy.lab.site.namespace import missing
+from g5kdeploy.lab.site.oar_command import OarCommands
+from g5kdeploy.lab.site.site import Site
+from tests.integration.conftest import Run
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or bool(missing(True)), reason=f"needs root and namespaces: {missing(True)}"
+)
+
+FOREIGN = Path(__file__).parents[2] / ".venv-foreign" / "bin" / "python"
+
+
+class Instantly:
+    """A deployer whose nodes are all there at once, but for those of `lost`."""
+
+    def __init__(self, *lost: str) -> None:
+        self.lost = lost
+
+    def start(self, deployment: Deployment, report: Report) -> None:
+        for node in deployment.nodes:
+            report(node, MACRO_STEPS[-1], node not in self.lost, "no answer" if node in self.lost else "")
+
+    def cancel(self, uid: str) -> None:
+        raise AssertionError(f"{uid} is over")
+
+
+@pytest.fixture
+def scheduled(site: Site, tmp_path: Path) -> Iterator[Deployments]:
+    """A scheduler with two nodes and a kadeploy behind the frontend's commands, where the second node is lost."""
+    resources = [Resource(number, "default", LAB.node(number), {"host": LAB.node(number)}) for number in (1, 2)]
+    oar = Oar(tmp_path / "oar.sqlite", resources, pace=60, hooks=Hooks(run_command=functools.partial(jobs.run, site)))
+    known = Environments([environment("debian12-min", next(iter(images.SITES_IMAGES)))])
+    deployments = Deployments(
+        tmp_path / "deployments.sqlite", Instantly(LAB.node(2)), known, rights=lambda user, nodes: user == "jdoe"
+    )
+    site.commands.others["oar"] = OarCommands(oar, "jdoe", time.time)
+    site.commands.others["kadeploy"] = Kadeploy(deployments, "lab", "jdoe")
+    oar.start()
+    try:
+        yield deployments
+    finally:
+        oar.stop()
+        deployments.close()
+
+
+def test_jobs_are_submitted_and_ended_on_the_frontend(run: Run, scheduled: Deployments) -> None:
+    done = run("flab", "cd public && oarsub -t deploy -l nodes=2,walltime=1 'sleep 600'")
+    assert (done.returncode, done.stdout) == (0, "OAR_JOB_ID=1\n"), done.stderr
+    waited = run(
+        "flab", "for i in $(seq 100); do oarstat -sj1 | grep -q Running && break; sleep 0.5; done; oarstat -fj 1"
+    )
+    assert "state = Running" in waited.stdout and "launchingDirectory = /home/jdoe/public" in waited.stdout
+    nodes = run(
+        "flab",
+        "oarstat -pj 1 | oarprint network_address -f -; oarstat -pj 1 | oarprint host -F '%:%' -P type,host -f -",
+    )
+    expected = [LAB.node(1), LAB.node(2), f"default:{LAB.node(1)}", f"default:{LAB.node(2)}"]
+    assert nodes.stdout.split() == expected, nodes.stderr
+    again = run("flab", "oarsub -l nodes=3 'sleep 1'; echo $?; oarsub; echo $?; oardel 1")
+    assert "not enough resources" in again.stderr and again.stdout.splitlines()[1:] == [
+        "8",
+        "Usage: oarsub [options] [-I|-C [<job id>]|-r <start date>[, <end date>]|<script>]",
+        "5",
+        "Deleting the job = 1 ...REGISTERED.",
+        "The job(s) [ 1 ] will be deleted in the near future.",
+    ]
+
+
+def test_an_interactive_job_ends_with_its_terminal(run: Run, scheduled: Deployments) -> None:
+    done = run("flab", "oarsub -I -t deploy -l nodes=1", input="echo job $OAR_JOB_ID; cat $OAR_NODEFILE; exit 3\n")
+    assert done.returncode == 3, done.stderr
+    words = done.stdout.splitlines()
+    assert words[words.index("# Starting...") + 1 :][:2] == ["job 1", LAB.node(1)]
+    assert "Deleting the job = 1 ...REGISTERED." in words
+
+
+def test_kadeploy_says_which_nodes_are_lost(run: Run, scheduled: Deployments) -> None:
+    done = run("flab", f"kadeploy3 -e debian12-min -k -m {LAB.node(1)} -m vm-2.lab.grid5000.fr -o ok -n ko; cat ok ko")
+    _, _, told = done.stdout.partition("The deployment is successful on nodes\n")
+    assert told.splitlines() == [
+        LAB.node(1),
+        "The deployment failed on nodes",
+        f"{LAB.node(2)} (no answer)",
+        LAB.node(1),
+        LAB.node(2),
+    ], done.stderr
+    (launched,) = scheduled.every()
+    assert launched.keys.startswith("ssh-ed25519 ") and launched.status == "terminated"
+    refused = run(
+        "flab", f"kadeploy3 -e none -m {LAB.node(1)}; kadeploy3 -a - -m {LAB.node(1)}; kadeploy3 -e x", input="["
+    )
+    assert refused.returncode == 1 and refused.stderr.splitlines() == [
+        "kadeploy3: Invalid environment specification -- the environment none::: does not exist",
+        "kadeploy3: Invalid environment specification -- the environment cannot be loaded from the description you specified",
+        "kadeploy3: You must specify some nodes (-m, -f)",
+    ]
+
+
+@pytest.mark.skipif(not FOREIGN.exists(), reason="needs .venv-foreign: scripts/setup test makes it")
+def test_execo_reserves_and_deploys_over_the_frontend(site: Site, scheduled: Deployments, tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "contract" / "foreign" / "execo_frontend.py"
+    config = str(site.places.home / ".ssh" / "config")
+    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "LAB_SSH_CONFIG": config}
+    done = subprocess.run([FOREIGN, script], env=env, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen.pop("after") in ("Running", "toError", "Finishing", "Error")
+    nodes = [LAB.node(1), LAB.node(2)]
+    assert seen == {
+        "nodes": nodes,
+        "state": "Running",
+        "walltime": 1800,
+        "jobs": True,
+        "deployed": nodes[:1],
+        "lost": nodes[1:],
+    }
