@@ -161,8 +161,9 @@ class Deployments:
         )
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database; what deployers report afterwards is lost."""
         with self._lock:
+            self.end_hook = False
             self._database.close()
 
     def launch(self, wanted: Deployment, files_url: str) -> Deployment:
@@ -197,9 +198,8 @@ class Deployments:
                 kavlan.note(node, str(wanted.vlan) if wanted.vlan else DEFAULT)
             with self._lock:
                 workflow.report(node, step, ok, text)
-                ended = workflow.done() and not workflow.broken
-            if ended and self.end_hook:
-                self.refresh(wanted.uid)
+                if workflow.done() and not workflow.broken and self.end_hook:
+                    self.refresh(wanted.uid)
 
         self.deployer.start(wanted, report)
         return wanted

@@ -124,6 +124,8 @@ def test_what_ran_is_forgotten_after_a_restart(tmp_path: Path, hands: Hands) -> 
     kept = deployments(tmp_path, hands)
     one = launch(kept)
     kept.close()
+    for node in NODES:
+        hands.reports[one.uid](node, "BootNewEnv", True, "")  # nobody listens any more
     again = deployments(tmp_path, hands)
     assert status(again, one) == "processing"
     again.refresh(one.uid)

@@ -109,7 +109,7 @@ class Place:
         (self.experiment.parent).mkdir()
         self.composition = folder / "composition"  # apart: what is in it is hashed by the build
         self.composition.mkdir()
-        (self.composition / "roles.nix").write_text("{ roles.worker = { }; }\n")
+        (self.composition / "roles.nix").write_text("{ roles.worker = { }; roles.other = { }; }\n")
         self.write()
         self._closure()
         self._started: list[subprocess.Popen[str]] = []
@@ -158,9 +158,9 @@ class Place:
         role = RoleClosure(path, f"{path}/kernel", f"{path}/initrd", f"{path}/init", "quiet", RELEASE, ("statx",))
         paths = {path: PathInfo(info["narHash"], info["narSize"])}
         built = {"by": "a test", "nix": "", "inputs": "", "lock": {}}
-        for flavour in ("local-store", "g5k-image"):
-            manifest = Manifest("x86_64-linux", flavour, {"worker": role}, paths, built)
-            key = inputs(self.composition, flavour, ["worker"])
+        for flavour, roles in (("local-store", ["worker"]), ("g5k-image", ["other", "worker"])):
+            manifest = Manifest("x86_64-linux", flavour, dict.fromkeys(roles, role), paths, built)
+            key = inputs(self.composition, flavour, roles)
             manifest.save(self.home / "cache" / "closures" / f"{key[:32]}.json")
         self.toplevel = path
 

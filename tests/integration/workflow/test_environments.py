@@ -101,33 +101,34 @@ def test_an_image_that_no_node_boots_is_not_tried_again(place: Place) -> None:
 
 
 def test_closures_are_installed_as_images(web: Place) -> None:
+    """Each role's by a deployment of its own."""
     place = web
-    place.write(flavour="g5k-image")
+    image: dict[str, Any] = {"flavour": "g5k-image", "roles": {"worker": {"nodes": 1}, "other": {"nodes": 1}}}
+    place.write(**image)
     told(place.run("--keep"), 0)
-    (deployment,) = place.lab.deployer.started
-    described = deployment.description
-    assert (described["name"], described["arch"], described["boot"]["kernel"]) == (
-        "faults-worker",
-        "x86_64",
-        f"{place.toplevel}/kernel",
-    )
-    image = place.public / "g5kdeploy" / "environments" / described["image"]["file"].rpartition("/")[2]
-    listed = subprocess.run(["tar", "--list", "--file", image], capture_output=True, text=True, check=True).stdout
+    described = {one.description["name"]: one.description for one in place.lab.deployer.started}
+    assert set(described) == {"faults-worker", "faults-other"}
+    worker = described["faults-worker"]
+    assert (worker["arch"], worker["boot"]["kernel"]) == ("x86_64", f"{place.toplevel}/kernel")
+    archive = place.public / "g5kdeploy" / "environments" / worker["image"]["file"].rpartition("/")[2]
+    listed = subprocess.run(["tar", "--list", "--file", archive], capture_output=True, text=True, check=True).stdout
     assert {"etc/", "root/", f"{place.toplevel[1:]}/kernel"} <= set(listed.splitlines())
+    assert described["faults-other"]["image"] == worker["image"], "what is the same is sent once"
     assert not (place.public / "g5kdeploy" / "cache").exists(), "nothing is pulled"
     for node in place.nodes.values():
-        assert "worker2" in (node.folder / "hosts").read_text()
+        hosts = (node.folder / "hosts").read_text()
+        assert "worker1" in hosts and "other1" in hosts
     before = {name: node["facts"] for name, node in place.document()["nodes"].items()}
     assert {facts["current_system"] for facts in before.values()} == {place.toplevel}
-    assert place.workloads() == [1, 1]
+    assert sum(place.workloads()) == 1
 
-    place.write(flavour="g5k-image", kernel={"params": ["nosmt"]})
+    place.write(**image, kernel={"params": ["nosmt"]})
     told(place.call(*place.command("build")), 0)
-    told(place.call(*place.command("deploy")), 2, "the image of worker was not pushed as it is now", "g5kdeploy push")
+    told(place.call(*place.command("deploy")), 2, "was not pushed as it is now", "g5kdeploy push")
     told(place.call(*place.command("push")), 0)
     told(place.call(*place.command("deploy")), 0, "is deployed anew")
-    second = place.lab.deployer.started[-1].description
-    assert second["boot"]["kernel_params"].startswith("quiet nosmt init=") and second["image"] == described["image"]
+    again = place.lab.deployer.started[-1].description
+    assert again["boot"]["kernel_params"].startswith("quiet nosmt init=") and again["image"] == worker["image"]
     for name, node in place.document()["nodes"].items():
         assert node["facts"]["boot_id"] != before[name]["boot_id"]
     told(place.call(*place.command("release")), 0)
