@@ -199,6 +199,58 @@ def test_bad_filters(sql: str, error: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "ids"),
+    [
+        ("cluster ILIKE 'A' AND core IN (1, '2')", [1, 2]),
+        ("cluster NOT LIKE 'a%'", [5, 6, 7, 8]),
+        ("cluster SIMILAR TO '(a|c)' AND core::text = '1'", [1]),
+        ("host ~* '^B-1'", [5, 6]),
+        ("core BETWEEN 2 AND '3' /* both */ OR core + 1 = 8", [2, 3, 7]),
+        ("CASE cluster WHEN 'b' THEN core % 2 = 0 ELSE core IS NULL END", [6, 8]),
+        ("NOT (cluster = 'a' OR core = 5) AND resources.core <> 6", [7, 8]),
+        ("upper(substr(cluster, 1)) || core = 'A3'", [3]),
+        ("coalesce(cluster, 'x') = 'b' AND state = 'Alive' AND expiry_date = 0", [5, 6, 7, 8]),
+        ("(cluster = 'b') IS NOT TRUE AND core IS DISTINCT FROM 1", [2, 3, 4]),
+        ("cluster = 'a' -- and nothing\n'b'", []),
+    ],
+)
+def test_filters_in_the_databases_sql(sql: str, ids: list[int]) -> None:
+    assert list(bits(site().tree(Group(sql, (("resource_id", ALL),)), "").mask)) == ids
+
+
+@pytest.mark.parametrize(
+    ("sql", "error"),
+    [
+        ("core='x'", 'invalid input syntax for type integer: "x"'),
+        ("core IN (1, 'x')", 'invalid input syntax for type integer: "x"'),
+        ("core='99999999999'", 'value "99999999999" is out of range for type integer'),
+        ("resource_id=''", 'invalid input syntax for type bigint: ""'),
+        ("cluster > 5", "operator does not exist: character varying > integer"),
+        ("cluster NOT IN (1)", "operator does not exist: character varying <> integer"),
+        ("core LIKE '1'", "operator does not exist: integer ~~ unknown"),
+        ("core && 1", "operator does not exist: integer && integer"),
+        ("!core", "operator does not exist: ! integer"),
+        ("nofunc(cluster)='x'", "function nofunc(character varying) does not exist"),
+        ("1", "argument of AND must be type boolean, not type integer"),
+        ("cluster OR core=1", "argument of OR must be type boolean, not type character varying"),
+        ("'x'", 'invalid input syntax for type boolean: "x"'),
+        ("cluster IN ()", 'syntax error at or near ")"'),
+        ("core=1=2", 'syntax error at or near "="'),
+        ("core::foo=1", 'type "foo" does not exist'),
+        ("core=1abc", 'trailing junk after numeric literal at or near "1abc"'),
+        ("a.b=1", 'missing FROM-clause entry for table "a"'),
+        ("(cluster='a'", "syntax error at end of input"),
+        ("cluster='a", 'syntax error at or near "YES"'),
+    ],
+)
+def test_filters_that_the_database_rejects(sql: str, error: str) -> None:
+    with pytest.raises(pgtext.BadFilter) as caught:
+        site().tree(Group(sql, (("host", 1),)), "deploy = 'YES'")
+    assert caught.value.short.startswith(f"ERROR:  {error}")
+    assert ("HINT:  No " in caught.value.short) == error.startswith(("operator", "function"))
+
+
+@pytest.mark.parametrize(
     "sql",
     ["1=1; DELETE FROM resources", "cluster='a') ; DROP TABLE resources --", "abs(", "load_extension('x')", "'"],
 )
@@ -207,6 +259,14 @@ def test_filters_only_read(sql: str) -> None:
     with pytest.raises(pgtext.BadFilter):
         inventory.tree(Group(sql, (("host", 1),)), "")
     assert select(inventory, "nodes=ALL") == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    "sql", ["(" * 3000, "not " * 3000 + "true", "core" + " + 1" * 3000 + " = 1", "- " * 3000 + "1 = 1"]
+)
+def test_filters_that_are_too_deep(sql: str) -> None:
+    with pytest.raises(pgtext.BadFilter):
+        site().tree(Group(sql, (("host", 1),)), "")
 
 
 @given(st.text(alphabet="abcluster=<>'\"() ;~-+*/123,ANDORxyz", max_size=30))

@@ -96,7 +96,7 @@ def _level(part: str) -> tuple[str, int]:
 
 def _seconds(text: str) -> int:
     """Seconds of `H[:M[:S]]`; what is not a number counts 0, and what comes after the seconds is ignored."""
-    parts = [int(part) if part.isdigit() else 0 for part in text.split(":")[:3]]
+    parts = [int(part.partition("|")[0] or 0) for part in text.split(":")[:3]]
     hours, minutes, seconds = (*parts, 0, 0)[:3]
     return hours * 3600 + minutes * 60 + seconds
 

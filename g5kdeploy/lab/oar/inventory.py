@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import functools
 import operator
+import random
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from g5kdeploy.lab.oar import pgtext
+from g5kdeploy.lab.oar import pgfilter, pgtext, pgvalues
 from g5kdeploy.lab.oar.grammar import ALL, BEST, BESTHALF, Group
 from g5kdeploy.lab.oar.model import NodeState, Resource, Value
 
@@ -29,7 +31,55 @@ OWN_COLUMNS = (
     "deploy",
     "besteffort",
     "production",
+    "next_state",
+    "finaud_decision",
+    "next_finaud_decision",
+    "suspended_jobs",
+    "desktop_computing",
+    "drain",
+    "cpuset",
 )
+NUMBERS = {
+    "state_num": 0,
+    "scheduler_priority": 0,
+    "expiry_date": 0,
+    "last_job_date": 0,
+    "available_upto": 2**31 - 1,
+    "last_available_upto": 0,
+}
+"""OAR's own columns of numbers, and what they are when nobody says so."""
+
+
+def _regexp(pattern: str, text: object) -> bool:
+    return bool(re.search(pattern, str(text)))
+
+
+def _similar(pattern: str, text: object) -> bool:
+    """SQL's own kind of pattern: `%` and `_` as in LIKE, the rest as in a regular expression."""
+    words = {"%": ".*", "_": ".", ".": r"\.", "^": r"\^", "$": r"\$"}
+    return bool(re.fullmatch("".join(words.get(one, one) for one in pattern), str(text)))
+
+
+def _mod(one: int, other: int) -> int:
+    return one % other
+
+
+def _split_part(text: str, separator: str, number: int) -> str:
+    return [*text.split(separator), *[""] * number][number - 1]
+
+
+def _chance() -> float:
+    return random.random()  # noqa: S311 - a user's wish
+
+
+FUNCTIONS: dict[str, Any] = {
+    "regexp": _regexp,
+    "similar": _similar,
+    "mod": _mod,
+    "split_part": _split_part,
+    "chance": _chance,
+}
+"""What PostgreSQL has and SQLite has not."""
 _ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION)
 
 
@@ -107,20 +157,21 @@ class Inventory:
         """states: of the nodes, by address, where they differ from what `resources` say."""
         self.by_id = {r.id: replace(r, state=states.get(r.address, r.state)) for r in resources}
         self._database = sqlite3.connect(":memory:", check_same_thread=False)
-        self.columns = self._fill()
+        self.columns: Mapping[str, str] = self._fill()
         self._database.set_authorizer(_only_reading)
         self._trees: dict[tuple[Group, str], Tree] = {}
         self._named: dict[Mask, tuple[Resource, ...]] = {}
         self._sort()
 
-    def _fill(self) -> frozenset[str]:
-        """Load the properties into a table: the kinds of comparison are then the database's business."""
-        names = dict.fromkeys(OWN_COLUMNS)
+    def _fill(self) -> dict[str, str]:
+        """Load the properties into a table; the columns' types by name."""
+        names = dict.fromkeys([*OWN_COLUMNS, *NUMBERS])
         for resource in self.by_id.values():
             names.update(dict.fromkeys(name.lower() for name in resource.properties))
         rows = [_row(resource) for resource in self.by_id.values()]
-        kinds = {name: _kind(row.get(name) for row in rows) for name in names}
-        self._database.create_function("regexp", 2, lambda pattern, text: bool(re.search(pattern, str(text))))
+        kinds = {name: "INTEGER" if name in NUMBERS else _kind(row.get(name) for row in rows) for name in names}
+        for name, function in FUNCTIONS.items():
+            self._database.create_function(name, function.__code__.co_argcount, function)
         self._database.execute("PRAGMA case_sensitive_like = ON")
         columns = ", ".join(f'"{name}" {kind}' for name, kind in kinds.items())
         self._database.execute(f"CREATE TABLE resources ({columns})")
@@ -128,7 +179,8 @@ class Inventory:
         insert = f"INSERT INTO resources VALUES ({places})"  # noqa: S608 - names of columns, not from users
         self._database.executemany(insert, [[row.get(name) for name in names] for row in rows])
         self._database.commit()
-        return frozenset(names)
+        types = {name: pgvalues.INTEGER if kind == "INTEGER" else pgvalues.TEXT for name, kind in kinds.items()}
+        return types | {"resource_id": pgvalues.BIGINT}
 
     def _sort(self) -> None:
         """Recompute the sets by state."""
@@ -182,40 +234,24 @@ class Inventory:
         if filters:
             both = " AND ".join(f"({part})" for part in filters) if len(filters) > 1 else filters[0]
             where += f" AND ( {both} )"
-        query = f"SELECT {','.join(levels)}\nFROM resources\nWHERE\n   {where} AND\n   '1'\n"
-        for level in levels:
-            if level.lower() not in self.columns:
-                raise pgtext.BadFilter(f'column "{level.lower()}" does not exist', query, query.index(level))
-        start = query.index("WHERE\n") + 6
+        query = f"SELECT {','.join(levels)}\nFROM resources\nWHERE\n   {where} AND\n   '1'\n\n"
         try:
-            self._prepare(_dialect(query))
-        except sqlite3.Error as error:
-            if str(error).startswith(("near ", "incomplete input", "unrecognized token")):
-                raise pgtext.bad_token(query, self._prepare) from error
-            if not str(error).startswith("no such column"):
-                raise pgtext.BadFilter(str(error), query, None) from error
-        if unknown := pgtext.unknown_column(query, start, self.columns):
-            raise pgtext.BadFilter(f'column "{unknown[0]}" does not exist', query, unknown[1])
-        try:
-            return self._database.execute(f"{_dialect(query)} ORDER BY resource_id").fetchall()
-        except sqlite3.Error as error:
+            write = pgfilter.translate(query, query.index("WHERE\n") + 6, self.columns)
+            for level in levels:
+                if level.lower() not in self.columns:
+                    raise pgtext.BadFilter(f'column "{level.lower()}" does not exist', query, query.index(level))
+            wanted = ", ".join(f'"{level.lower()}"' for level in levels)
+            ours = f"SELECT {wanted} FROM resources WHERE {write()} ORDER BY resource_id"  # noqa: S608 - written anew
+            return self._database.execute(ours).fetchall()
+        except (sqlite3.Error, re.error) as error:
             raise pgtext.BadFilter(str(error), query, None) from error
-
-    def _prepare(self, query: str) -> None:
-        self._database.execute(f"EXPLAIN {query}")
+        except RecursionError as error:
+            raise pgtext.BadFilter("stack depth limit exceeded", query, None) from error
 
 
 def _only_reading(action: int, *_: str | None) -> int:
     """Filters come from users: they may look, and nothing else."""
     return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
-
-
-def _dialect(query: str) -> str:
-    """PostgreSQL's `~` is this database's REGEXP; strings are left alone."""
-    pieces = re.split(r"('(?:[^']|'')*')", query)
-    pieces[::2] = [re.sub(r"!~", " NOT REGEXP ", piece) for piece in pieces[::2]]
-    pieces[::2] = [re.sub(r"~", " REGEXP ", piece) for piece in pieces[::2]]
-    return "".join(pieces)
 
 
 def _row(resource: Resource) -> dict[str, Value]:
@@ -227,6 +263,10 @@ def _row(resource: Resource) -> dict[str, Value]:
         "besteffort": "YES",
         "production": "NO",
     }
+    own |= dict.fromkeys(
+        ("finaud_decision", "next_finaud_decision", "suspended_jobs", "desktop_computing", "drain"), "NO"
+    )
+    own |= {"next_state": "UnChanged", "cpuset": "0", **NUMBERS}
     given = {name.lower(): value for name, value in resource.properties.items()}
     fixed: dict[str, Value] = {
         "resource_id": resource.id,
