@@ -171,7 +171,8 @@ def words(result: dict[str, Any]) -> str:
             for node in result["nodes"]
         ]
         parts.append(render(listing("Nodes", nodes)))
-    parts.append(f"{result['samples']} samples collected")
+    if result["samples"] or any(one["phase"] == "collect" for one in phases):
+        parts.append(f"{result['samples']} samples collected")
     parts += [f"{node} said: {_pairs(said)}" for node, said in result["workload"].items()]
     parts += [f"{one['metric']} grew by {one['increase']:.15g} on {one['node']}" for one in result["counters"]]
     parts += [_histogram(one) for one in result["histograms"]]

@@ -62,7 +62,7 @@ def push(
     each other no harm. An archive that was cut there is sent again. Raises `PushFailed`, and what a `Remote` raises.
     """
     key = signing_key(deadline)
-    with emit.step("sign", detail=f"{len(roles)} roles") as step:
+    with emit.step("sign", detail=", ".join(roles)) as step:
         local, wanted = sign(manifest, roles, key, deadline)
         step.text = f"{len(wanted)} paths signed by {key.public.split(':')[0]}"
     with emit.step("upload") as step:
