@@ -25,6 +25,10 @@ struct fuse_args {
     u32 opcode;
 } core;
 
+struct fuse_req {
+    struct fuse_args *args;
+} core;
+
 struct request {
     u64 at;
     u32 opcode;
@@ -35,8 +39,9 @@ struct request {
 TASK_STORAGE(fuse_request_started, struct request);
 PERCPU_HASH(fuse_request_seconds, struct timed_key, OPCODES * 16);
 
-SEC("fentry/fuse_simple_request")
-int BPF_PROG(fuse_request_begins, void *mount, struct fuse_args *args)
+/* The server has been told, and whoever asks waits for its answer. What calls this has another name in each kernel. */
+SEC("fentry/request_wait_answer")
+int BPF_PROG(fuse_request_begins, struct fuse_req *asked)
 {
     struct request *request;
 
@@ -44,7 +49,7 @@ int BPF_PROG(fuse_request_begins, void *mount, struct fuse_args *args)
         return 0;
     request = task_value(&fuse_request_started, BPF_LOCAL_STORAGE_GET_F_CREATE);
     if (request) {
-        request->opcode = args->opcode;
+        request->opcode = asked->args->opcode;
         request->at = bpf_ktime_get_ns();
     } else {
         array_add(&fuse_lost_total, LOST_START, 1);
@@ -52,7 +57,7 @@ int BPF_PROG(fuse_request_begins, void *mount, struct fuse_args *args)
     return 0;
 }
 
-SEC("fexit/fuse_simple_request")
+SEC("fexit/request_wait_answer")
 int BPF_PROG(fuse_request_ends)
 {
     struct request *request = task_value(&fuse_request_started, 0);

@@ -75,11 +75,14 @@ static __always_inline void spent(struct stage_key *key, u32 stage, s64 took)
         array_add(&sunrpc_lost_total, LOST_STAGE, 1);
 }
 
+/* What a module's tracepoint hands over could be NULL, for all that newer kernels know. */
 SEC("tp_btf/rpc_stats_latency")
 int BPF_PROG(sunrpc_ended, const struct rpc_task *task, s64 backlog, s64 rtt, s64 execute)
 {
     struct stage_key key = {};
 
+    if (!task)
+        return 0;
     named(&key.procedure, task);
     spent(&key, BACKLOG, backlog);
     spent(&key, RTT, rtt);
@@ -92,6 +95,8 @@ int BPF_PROG(sunrpc_retransmitted, const struct rpc_rqst *request)
 {
     struct procedure procedure = {};
 
+    if (!request)
+        return 0;
     named(&procedure, request->rq_task);
     if (!hash_add(&sunrpc_retransmits_total, &procedure, 1))
         array_add(&sunrpc_lost_total, LOST_RETRANSMIT, 1);
