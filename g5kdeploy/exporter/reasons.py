@@ -12,6 +12,7 @@ from .libbpf import LibbpfError, Program
 
 _BTF = Path("/sys/kernel/btf/vmlinux")
 _KPROBES = Path("/sys/bus/event_source/devices/kprobe")
+_ENOTSUPP = 524  # the kernel's own, which has no name outside
 _NO_TYPE = ("is not found in vmlinux BTF", "failed to find kernel BTF type ID", "failed to resolve CO-RE relocation")
 _TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 
@@ -112,6 +113,8 @@ def explain_attach(problem: LibbpfError, program: Program) -> str:
             return f"this kernel has no function {target} to probe, or its module is not loaded"
         if problem.errno == errno.EINVAL:
             return f"{target} cannot be probed so: it is not on the list of functions whose result may be overridden"
+    if problem.errno == _ENOTSUPP and kind in {"fentry", "fexit"}:
+        return "this kernel cannot hook functions on this machine (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS; aarch64: from Linux 6.4)"
     if problem.errno == errno.EOPNOTSUPP:
         return f"programs of section {program.section} are not attached by themselves"
     if problem.errno in {errno.EPERM, errno.EACCES}:

@@ -85,6 +85,6 @@ def test_why_a_probe_does_not_attach(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (tmp_path / "kprobe").mkdir()
     assert "no function nfs_read" in reasons.explain_attach(problem, program("kprobe/nfs_read"))
     assert "may be overridden" in reasons.explain_attach(LibbpfError("x", errno.EINVAL), program("kprobe/f"))
-    assert "by themselves" in reasons.explain_attach(LibbpfError("x", errno.EOPNOTSUPP), program("tc"))
+    assert "cannot hook functions" in reasons.explain_attach(LibbpfError("x", 524), program("fexit/f"))
     assert "not attached by themselves" in reasons.explain_attach(LibbpfError("x", errno.EOPNOTSUPP), program("tc"))
     assert "does not permit" in reasons.explain_attach(LibbpfError("x", errno.EPERM), program("fentry/f"))
