@@ -114,7 +114,7 @@ def explain_attach(problem: LibbpfError, program: Program) -> str:
         if problem.errno == errno.EINVAL:
             return f"{target} cannot be probed so: it is not on the list of functions whose result may be overridden"
     if problem.errno == _ENOTSUPP and kind in {"fentry", "fexit"}:
-        return "this kernel cannot hook functions on this machine (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS; aarch64: from Linux 6.4)"
+        return "this kernel cannot hook functions (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS; on aarch64 from Linux 6.4)"
     if problem.errno == errno.EOPNOTSUPP:
         return f"programs of section {program.section} are not attached by themselves"
     if problem.errno in {errno.EPERM, errno.EACCES}:
