@@ -44,7 +44,8 @@ def serve_nfs() -> None:
     run("mount", "-t", "nfsd", "nfsd", "/proc/fs/nfsd")
     run("exportfs", "-o", "rw,insecure,no_root_squash,no_subtree_check,fsid=0", f"127.0.0.1:{MOUNTS / 'ext4'}")
     run("rpc.mountd", "--no-nfs-version", "2", "--no-nfs-version", "3")
-    run("rpc.nfsd", "--no-udp", "--no-nfs-version", "3", "4")
+    # Its port by number: not every machine has /etc/services.
+    run("rpc.nfsd", "--port", "2049", "--no-udp", "--no-nfs-version", "3", "4")
     Path("/proc/fs/nfsd/v4_end_grace").write_text("Y")  # nobody had files open before
     run(
         "mount",
