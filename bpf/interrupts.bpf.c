@@ -6,7 +6,7 @@
  */
 #include "tracing.bpf.h"
 
-#define IRQS 256
+#define IRQS 512
 #define SOFTIRQS 10
 
 struct irqaction {
