@@ -62,6 +62,46 @@ def stop(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
         os.killpg(process.pid, signal.SIGKILL)  # a child that outlived its parent
 
 
+class _Pipes:
+    """Feeds a program its input and gathers the lines of its outputs, each in a thread, so that no full pipe holds it up."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], input: str | bytes | None, out: Callable[[str], None] | None
+    ) -> None:
+        self.stdout: list[str] = []
+        self.stderr: list[str] = []
+        self._out = out
+        assert process.stdout is not None and process.stderr is not None
+        work: list[tuple[Callable[..., None], tuple[object, ...]]] = [
+            (self._read, (process.stdout, self.stdout)),
+            (self._read, (process.stderr, self.stderr)),
+        ]
+        if process.stdin is not None:
+            work.append((self._feed, (process.stdin, input.encode() if isinstance(input, str) else input)))
+        self._threads = [threading.Thread(target=target, args=args, daemon=True) for target, args in work]
+        for thread in self._threads:
+            thread.start()
+
+    def join(self) -> None:
+        """Wait for the ends; a daemon that the program left behind may hold the pipes open: no long wait for it."""
+        for thread in self._threads:
+            thread.join(GRACE)
+
+    def _read(self, pipe: IO[bytes], into: list[str]) -> None:
+        with pipe:
+            for raw in pipe:
+                line = raw.decode(errors="replace")
+                into.append(line)
+                if self._out is not None:
+                    self._out(line.rstrip("\n"))
+
+    def _feed(self, pipe: IO[bytes], data: bytes) -> None:
+        with contextlib.suppress(OSError):  # it may end without reading all of it
+            pipe.write(data)
+        with contextlib.suppress(OSError):
+            pipe.close()
+
+
 def run(
     argv: Sequence[str | Path],
     deadline: Deadline,
@@ -99,46 +139,18 @@ def run(
         if check:
             raise CommandFailed(done, hint) from error
         return done
-    streams: dict[str, list[str]] = {"stdout": [], "stderr": []}
-
-    def read(pipe: IO[bytes], into: list[str]) -> None:
-        with pipe:
-            for raw in pipe:
-                line = raw.decode(errors="replace")
-                into.append(line)
-                if out is not None:
-                    out(redact(line.rstrip("\n"), secrets))
-
-    def feed() -> None:
-        assert process.stdin is not None
-        with contextlib.suppress(OSError):  # it may end without reading all of it
-            process.stdin.write(input.encode() if isinstance(input, str) else input or b"")
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-
-    assert process.stdout is not None and process.stderr is not None
-    threads = [
-        threading.Thread(target=read, args=(process.stdout, streams["stdout"]), daemon=True),
-        threading.Thread(target=read, args=(process.stderr, streams["stderr"]), daemon=True),
-    ]
-    if input is not None:
-        threads.append(threading.Thread(target=feed, daemon=True))
-    for thread in threads:
-        thread.start()
+    pipes = _Pipes(process, input, None if out is None else lambda line: out(redact(line, secrets)))
     try:
         process.wait(deadline.remaining())
     except subprocess.TimeoutExpired as error:
         stop(process)
-        raise deadline.error(
-            clean(tail("".join(streams["stderr"]), 5)) or f"`{shlex.join(shown)}` did not end"
-        ) from error
+        raise deadline.error(clean(tail("".join(pipes.stderr), 5)) or f"`{shlex.join(shown)}` did not end") from error
     except BaseException:
         stop(process)
         raise
     finally:
-        for thread in threads:  # a daemon that the program left behind may hold the pipes open: no long wait for it
-            thread.join(GRACE)
-    stdout, stderr = (redact("".join(streams[name]), secrets) for name in ("stdout", "stderr"))
+        pipes.join()
+    stdout, stderr = (redact("".join(lines), secrets) for lines in (pipes.stdout, pipes.stderr))
     done = Done(shown, process.returncode, stdout, stderr, time.monotonic() - began)
     log.debug("ended with %s after %.1f s: %s", done.returncode, done.seconds, shlex.join(shown))
     if check and done.returncode != 0:

@@ -7,9 +7,7 @@ from pathlib import Path
 import click
 
 from g5kdeploy.cli import complete
-
-TESTBEDS = ("lab", "grid5000")
-FORMATS = ("table", "wide", "json", "jsonl", "yaml", "csv", "name")
+from g5kdeploy.cli.settings import FORMATS, TESTBEDS
 
 experiment_argument = click.argument(
     "experiment",

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from g5kdeploy.base import folders
-from g5kdeploy.cli.options import FORMATS, TESTBEDS
 from g5kdeploy.events.failure import InvalidUse
 
 if TYPE_CHECKING:
     from g5kdeploy.experiment import Experiment
     from g5kdeploy.experiment.loading import Given
+
+TESTBEDS = ("lab", "grid5000")
+FORMATS = ("table", "wide", "json", "jsonl", "yaml", "csv", "name")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import click
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.cli import settings
 from g5kdeploy.cli.command import command as make
-from g5kdeploy.cli.options import TESTBEDS, output_option, testbed_option
+from g5kdeploy.cli.options import output_option, testbed_option
+from g5kdeploy.cli.settings import TESTBEDS
 from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.output.documents import listing
 from g5kdeploy.output.screen import Screen

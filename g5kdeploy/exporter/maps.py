@@ -129,8 +129,3 @@ class Reader:
 
 class _BatchUnsupported(Exception):
     """This kernel reads this type of map one entry at a time."""
-
-
-def is_array(map_: Map) -> bool:
-    """Whether every key of the map exists from the start."""
-    return map_.kind in _ARRAYS

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Opens a channel on a transport within so many seconds
-Ask = Callable[["paramiko.Transport", float], "paramiko.Channel"]
-
 SESSIONS = 8  # at once on one connection; OpenSSH's MaxSessions is 10
 OPENINGS = 16  # connections being opened through one gateway at the same moment
 PROXIES = 6  # by commands of the user's: each is a login of its own on a gateway, whose MaxStartups is 10

@@ -10,7 +10,6 @@ from g5kdeploy.lab.api.call import COLLECTION, FOR_A_MINUTE, Call, HttpError, an
 from g5kdeploy.lab.api.ruby import blank, to_i, to_s
 from g5kdeploy.lab.deployments import Deployment, NotDeployable
 
-HIDDEN = frozenset({"description", "keys"})
 ORDER = (
     "uid", "site_uid", "user_uid", "environment", "version", "status", "key", "nodes", "result", "output",
     "partition_label", "block_device", "reformat_tmp", "disable_disk_partitioning", "disable_bootloader_install",

@@ -17,11 +17,6 @@ class Gantt:
         self._starts = [start]
         self._free = [free]
 
-    def free_at(self, moment: int) -> Mask:
-        """The resources that are free in that second."""
-        index = bisect_right(self._starts, moment) - 1
-        return self._free[index] if index >= 0 else 0
-
     def free_during(self, start: int, seconds: int) -> Mask:
         """The resources that are free in each second from `start` on, `seconds` + 1 of them, both ends included."""
         index = max(bisect_right(self._starts, start) - 1, 0)
