@@ -15,6 +15,7 @@ from g5kdeploy.lab import fetch, inventory, kadeploy_command, kaenv, kaenv_comma
 from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.deployments import Deployments
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
+from g5kdeploy.lab.management import Management
 from g5kdeploy.lab.oar import Hooks, Job, Oar, Resource, Scheduler
 from g5kdeploy.lab.oar.admission import GRID5000
 from g5kdeploy.lab.orders import UnluckyDeployer
@@ -98,6 +99,7 @@ def compose(places: Places, settings: Settings, grid: Grid) -> Composed:
         environments=environments,
         kavlans=kavlans,
         homes=homes,
+        management=Management({name: site.nodes for name, site in grid.sites.items()}),
     )
     nodes = [address for kavlan in kavlans.values() for address in kavlan.interfaces]
     return Composed(services, tuple(oars.values()), tuple(deployers.values()), nodes, unlucky)

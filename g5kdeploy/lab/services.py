@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from g5kdeploy.base.clock import SYSTEM, Clock
 from g5kdeploy.lab.accounts import Accounts
+from g5kdeploy.lab.management import Management
 
 if TYPE_CHECKING:
     from g5kdeploy.lab.deployments import Deployments
@@ -35,6 +36,7 @@ class SiteServices:
     kavlans: Mapping[str, Kavlan] = field(default_factory=dict)
     homes: Mapping[str, Path] = field(default_factory=dict)
     metrics: Callable[[str, Mapping[str, str]], list[dict[str, Any]]] | None = None
+    management: Management = field(default_factory=lambda: Management({}))
     clock: Clock = SYSTEM
     trust_proxy: bool = False
     public_url: str = ""

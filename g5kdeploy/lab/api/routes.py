@@ -8,7 +8,7 @@ from typing import Any
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule
 
-from g5kdeploy.lab.api import around, deployments, environments, grants, jobs, reference, status, vlans
+from g5kdeploy.lab.api import around, deployments, environments, grants, jobs, kadeployapi, reference, status, vlans
 from g5kdeploy.lab.api.answer import Answer, Document
 from g5kdeploy.lab.api.call import Call, HttpError
 from g5kdeploy.lab.api.negotiation import VERBS
@@ -122,10 +122,19 @@ WRITES: Routes = [
     (tuple(VERBS), f"{V}/dhcpd", no_such_method),
     (("PUT", "DELETE"), f"{V}/users/<plain:user>", vlans.set_user),
 ]
+KA = f"{S}/internal/kadeployapi"
+WORKFLOW = f"{KA}/<any(deployment, power, reboot):kind>/<plain:wid>"
 OTHER_SERVICES: Routes = [
     (("GET",), "/users/users/<name:user>", around.profile),
     (("GET",), "/users/ggas_and_sites", around.groups),
     (("GET",), f"{S}/internal/oarapi/resources/details", around.oar_resources),
+    (("GET", "PUT"), f"{KA}/power", kadeployapi.power),
+    (("GET", "POST"), f"{KA}/reboot", kadeployapi.reboot),
+    (("GET",), f"{KA}/deployment", kadeployapi.deployments),
+    (("GET", "DELETE"), WORKFLOW, kadeployapi.operation),
+    (("GET",), f"{WORKFLOW}/<any(state, status, logs, error):what>", kadeployapi.operation),
+    (("GET",), f"{KA}/nodes", kadeployapi.nodes),
+    (("GET",), f"{KA}/environments", kadeployapi.environments),
     (("GET",), f"{S}/metrics", around.metrics),
     (("GET",), f"{S}/files/<name:name>", around.key_file),
     (("GET",), f"{S}/public/<name:user>", around.public),
