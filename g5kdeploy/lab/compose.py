@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ class Composed:
 def compose(places: Places, settings: Settings, grid: Grid) -> Composed:
     """Everything behind the API of a lab; nothing of it is started yet."""
     data = data_of(settings)
-    kavlans = {name: _kavlan(places, site, data) for name, site in grid.sites.items()}
+    known = [site.names for site in grid.sites.values()]
+    kavlans = {name: _kavlan(places, site, data, known) for name, site in grid.sites.items()}
     deployers = {
         name: Deployer(site, Images(site, places.of(name) / "images"), settings.pace)
         for name, site in grid.sites.items()
@@ -69,7 +70,9 @@ def compose(places: Places, settings: Settings, grid: Grid) -> Composed:
             directories=lambda user, path, site=site: jobs.directory(site, path),  # type: ignore[misc]
             rules=GRID5000,
         )
-        kavlans[name].holders = functools.partial(_holders, oar)
+    owners = {str(site.names.network.own_global): oars[name] for name, site in grid.sites.items()}
+    for name, oar in oars.items():
+        kavlans[name].holders = functools.partial(_holders, oar, owners)
     environments = kaenv.Environments(_registered(), places.folder / "environments.json")
     homes = {name: site.homes for name, site in grid.sites.items()}
 
@@ -160,7 +163,7 @@ def _registered() -> list[dict[str, Any]]:
     return found
 
 
-def _kavlan(places: Places, site: Site, data: Reference) -> Kavlan:
+def _kavlan(places: Places, site: Site, data: Reference, sites: Sequence[names.Names]) -> Kavlan:
     def move(interface: str, vlan: str) -> None:
         if node := site.nodes.get(interface):
             site.network.move(node.index, None if vlan == DEFAULT else int(vlan))
@@ -170,7 +173,7 @@ def _kavlan(places: Places, site: Site, data: Reference) -> Kavlan:
             site.network.dhcp(int(vlan), action == "start")
 
     kavlan = Kavlan(
-        usual_vlans(site.names.network.own_global),
+        usual_vlans(site.names.network.own_global, [one.network.own_global for one in sites if one != site.names]),
         {f"{node['uid']}.{site.names.domain}": DEFAULT for node in data.nodes(site.names.site)},
         on_move=move,
         on_dhcpd=dhcpd,
@@ -200,9 +203,10 @@ def _running(oar: Oar, user: str | None = None) -> Iterable[Job]:
     return (job for job in oar.current() if job.state == "Running" and user in (None, job.user))
 
 
-def _holders(oar: Oar, vlan: str) -> list[str]:
+def _holders(own: Oar, owners: Mapping[str, Oar], vlan: str) -> list[str]:
+    """Who holds a VLAN; a global one in a job of the site that it comes from, one of `owners`."""
     return [
         job.user
-        for job in _running(oar)
+        for job in _running(owners.get(vlan, own))
         if any(one.type.startswith("kavlan") and str(one.properties.get("vlan")) == vlan for one in job.assigned)
     ]

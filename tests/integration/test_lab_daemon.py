@@ -147,7 +147,14 @@ def test_further_sites_take_reservations_and_deployments(home: Path) -> None:
     job = until(f"jobs/{made.json()['uid']}", "state", "running")
     assert [node.partition(".")[2] for node in job["assigned_nodes"]] == ["west.grid5000.fr"] * 2
     assert lab.session.get(f"{lab.record['url']}/sites/east/jobs", timeout=60).json()["total"] == 0
-    body = {"nodes": job["assigned_nodes"], "environment": "debian12-min"}
+    # The global VLAN of a site has nodes of all: who holds it there may deploy into it here
+    body = {"nodes": job["assigned_nodes"], "environment": "debian12-min", "vlan": 10}
+    refused = lab.session.post(f"{where}/deployments", json=body, timeout=60)
+    assert (refused.status_code, "Invalid VLAN" in refused.text) == (400, True)
+    holder = lab.submit(resources="{type='kavlan-global'}/vlan=1,walltime=1", types=["deploy"])
+    assert lab.wait_job(holder, "running", "error")["resources_by_type"]["vlans"] == ["10"]
+    kinds = {vlan["uid"]: vlan["type"] for vlan in lab.session.get(f"{where}/vlans", timeout=60).json()["items"]}
+    assert (kinds["10"], kinds["11"], kinds["12"]) == ("kavlan-global-remote", "kavlan-global", "kavlan-global-remote")
     order = ("node", job["assigned_nodes"][0], "--ko-at", "BroadcastEnv")
     assert call(home, "lab", "fault", *order).returncode == 0
     begun = lab.session.post(f"{where}/deployments", json=body, timeout=60)

@@ -19,7 +19,7 @@ from g5kdeploy.lab.kaenv_command import Kaenv
 from g5kdeploy.lab.settings import Places, Settings
 from g5kdeploy.lab.site import images, postinstall
 from g5kdeploy.lab.site.grid import Grid
-from g5kdeploy.lab.site.names import LAB, SITES
+from g5kdeploy.lab.site.names import LAB, SITES, Names
 from g5kdeploy.lab.site.namespace import missing
 from g5kdeploy.lab.site.nodes import Node
 from g5kdeploy.lab.site.site import ACCESS, FRONTEND, Site
@@ -244,6 +244,23 @@ def test_a_site_has_the_nodes_of_its_own(grid: Grid, run: Run) -> None:
     where = west.namespace.run(["ip", "-o", "link", "show", "westa-1"], Deadline.after(60, "a link")).stdout
     assert "master kavlan4" in where
     west.network.move(1, None)
+
+
+@pytest.mark.parametrize("owner", [LAB, WEST], ids=lambda site: site.site)
+def test_a_global_vlan_is_one_network_on_all_sites(grid: Grid, owner: Names) -> None:
+    """A node is moved into it on the site that it does not come from: from there its router is next door."""
+    other = grid.sites["west" if owner == LAB else "lab"]
+    vlan, deadline = owner.network.own_global, Deadline.after(120, "a global VLAN")
+    other.network.move(1, vlan)
+    other.network.move(2, vlan)
+    address = f"{other.names.node_ip(1, vlan)}/{owner.net(vlan).prefixlen}"
+    other.namespace.run(["ip", "address", "add", address, "dev", f"kavlan{vlan}"], deadline)
+    route = other.namespace.run(["ip", "route", "get", owner.gateway(vlan)], deadline).stdout
+    assert " via " not in route and f"dev kavlan{vlan} " in route
+    reach = f"import socket; socket.create_connection(('{owner.gateway(vlan)}', 53), 60)"
+    other.namespace.run(["python3", "-c", reach], deadline)
+    for number in (1, 2):
+        other.network.move(number, None)
 
 
 def test_nothing_of_stopped_sites_is_left(hosts: Path, tmp_path: Path) -> None:

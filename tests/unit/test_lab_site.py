@@ -50,7 +50,13 @@ def test_no_site_has_the_network_of_another() -> None:
     nets += [ipaddress.ip_network(site.network.subnets) for site in SITES]
     nets += [ipaddress.ip_network(f"{end}/32") for site in SITES for end in site.line]
     assert not [(one, two) for one, two in itertools.combinations(nets, 2) if one.overlaps(two)]
-    assert len({site.node_mac(number) for site in SITES for number in range(1, 65)}) == 64 * len(SITES)
+    every = [(site, number) for site in SITES for number in range(1, 65)]
+    assert len({site.node_mac(number) for site, number in every}) == len(every)
+    for owner in SITES:  # whose global VLAN has nodes of all of them
+        vlan = owner.network.own_global
+        found = {site.node_ip(number, vlan) for site, number in every} | {owner.gateway(vlan)}
+        assert len(found) == len(every) + 1
+        assert all(ipaddress.ip_address(address) in owner.net(vlan) for address in found)
 
 
 @pytest.mark.parametrize("own", SITES, ids=lambda site: site.site)
@@ -60,6 +66,7 @@ def test_every_name_is_in_the_hosts_file_once(own: names.Names) -> None:
     assert len(known) == len(set(known))
     assert {"vm-2.lab.grid5000.fr", "public.lab.grid5000.fr", "vm-1-kavlan-4.lab.grid5000.fr"} <= set(known)
     assert {"westa-2.west.grid5000.fr", "westa-2", "public.west.grid5000.fr", "fwest"} <= set(known)
+    assert {"westa-2-kavlan-10.west.grid5000.fr", "vm-2-kavlan-11.lab.grid5000.fr"} <= set(known)
     (frontend,) = [line for line in lines if "frontend" in line.split()]
     assert frontend.startswith(f"{own.frontend_ip} {own.frontend} ")
 
@@ -70,6 +77,8 @@ def test_dnsmasq_knows_each_node(tmp_path: Path) -> None:
     assert "interface=production" in text
     vlan = network.dnsmasq_configuration(LAB, tmp_path, 2, 4)
     assert f"{LAB.node_ip(1, 4)},vm-1-kavlan-4" in vlan and "interface=kavlan4" in vlan
+    everywhere = network.dnsmasq_configuration(LAB, tmp_path, 2, 10, (LAB, WEST))
+    assert f"dhcp-host={WEST.node_mac(2)},{WEST.node_ip(2, 10)},westa-2-kavlan-10,12h" in everywhere
 
 
 def test_dnsmasq_takes_its_configuration(tmp_path: Path) -> None:

@@ -63,11 +63,6 @@ class Names:
         base = ipaddress.ip_address("192.168.255.0") + 4 * self.network.own_global
         return str(base + 1), str(base + 2)
 
-    @property
-    def vlans(self) -> tuple[int, ...]:
-        """KaVLAN identifiers that the site knows: 1 to 3 local, then routed ones, the last one global."""
-        return *range(1, 10), self.network.own_global
-
     def node(self, number: int) -> str:
         """The full name of the nth node, counted from 1."""
         return f"{self.short(number)}.{self.domain}"
@@ -84,19 +79,26 @@ class Names:
         return int(match[1])
 
     def node_ip(self, index: int, vlan: int | None = None) -> str:
-        """The address of a node, on the production network or in a VLAN."""
-        return self.network.node(index) if vlan is None else self.network.node_in(vlan, index)
+        """The address of a node, on the production network or in a VLAN; in another site's global one beside its nodes."""
+        if vlan is None:
+            return self.network.node(index)
+        owner = self.owner(vlan)
+        return owner.network.node_in(vlan, index, _CLUSTERS * (SITES.index(self) - SITES.index(owner)) % _PLACES)
 
     def node_mac(self, index: int) -> str:
         """The hardware address of a node's network card."""
         return self.network.mac(index)
 
+    def owner(self, vlan: int) -> Names:
+        """The site that a VLAN comes from: that of a global one; all others are the site's own."""
+        return next((one for one in SITES if one.network.own_global == vlan), self)
+
     def net(self, vlan: int | None = None) -> ipaddress.IPv4Network:
         """The production network, or that of a VLAN."""
-        return ipaddress.IPv4Network(self.network.production) if vlan is None else self.network.vlan(vlan)
+        return ipaddress.IPv4Network(self.network.production) if vlan is None else self.owner(vlan).network.vlan(vlan)
 
     def gateway(self, vlan: int | None = None) -> str:
-        """The site's own address in a network: its router, DHCP and name server."""
+        """The site's own address in a network (in a global VLAN its owner's): router, DHCP and name server."""
         return self.network.gateway if vlan is None else str(self.net(vlan)[-2])
 
 
@@ -121,6 +123,15 @@ SITES = (LAB, *(_further(at, site) for at, site in enumerate(("west", "east", "n
 """The sites that a lab can have; no address or node's name of one is another's, but those in local VLANs."""
 
 
+_CLUSTERS = 8  # of a site, in a global VLAN
+_PLACES = _CLUSTERS * len(SITES)
+
+
+def vlans(sites: Sequence[Names]) -> tuple[int, ...]:
+    """KaVLAN identifiers that each of the sites knows: 1 to 3 local, then routed ones, then the global ones of all."""
+    return *range(1, 10), *(one.network.own_global for one in sites)
+
+
 def hosts(own: Names, sites: Sequence[Names], nodes: int) -> str:
     """All names of the sites, with `nodes` nodes each, in the form of /etc/hosts, as seen from inside `own`."""
     lines = ["127.0.0.1 localhost", f"{sites[0].access_ip} {ACCESS} access"]
@@ -135,6 +146,6 @@ def hosts(own: Names, sites: Sequence[Names], nodes: int) -> str:
             lines.append(f"{one.node_ip(index)} {one.node(index)} {short}")
             lines += [
                 f"{one.node_ip(index, vlan)} {short}-kavlan-{vlan}.{one.domain} {short}-kavlan-{vlan}"
-                for vlan in one.vlans
+                for vlan in vlans(sites)
             ]
     return "\n".join(lines) + "\n"

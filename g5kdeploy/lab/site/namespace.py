@@ -118,10 +118,10 @@ class Namespace:
         said = rest or self._holder.stderr.read().decode(errors="replace").strip()
         raise NoNamespace("the lab's network cannot be made", cause=said, hint=_hint(self.root))
 
-    def lay_line(self, name: str, deadline: Deadline) -> None:
-        """A line from the outer namespaces, where its end is called `name`, to these, where it is the `uplink`."""
+    def lay_line(self, there: str, here: str, deadline: Deadline) -> None:
+        """A line between the outer namespaces and these; the names of its ends."""
         assert self._outer is not None
-        words = ["ip", "link", "add", name, "type", "veth", "peer", "name", "uplink", "netns"]
+        words = ["ip", "link", "add", there, "type", "veth", "peer", "name", here, "netns"]
         self._outer.run([*words, f"/proc/{self._pid}/ns/net"], deadline)
 
     def alive(self) -> bool:

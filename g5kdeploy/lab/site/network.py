@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from g5kdeploy.base import files, process
@@ -17,8 +18,13 @@ BRIDGE = "production"
 SECONDS = 30.0
 
 
-def dnsmasq_configuration(own: Names, folder: Path, nodes: int, vlan: int | None = None) -> str:
-    """dnsmasq's configuration for the production network (DHCP by hardware address, all names) or for a VLAN."""
+def dnsmasq_configuration(
+    own: Names, folder: Path, nodes: int, vlan: int | None = None, sites: Sequence[Names] = ()
+) -> str:
+    """dnsmasq's configuration for the production network (DHCP by hardware address, all names) or for a VLAN.
+
+    `sites`: those whose nodes a global VLAN may have beside the own ones.
+    """
     network = own.net(vlan)
     interface = BRIDGE if vlan is None else f"kavlan{vlan}"
     suffix = "" if vlan is None else f"-kavlan-{vlan}"
@@ -46,21 +52,38 @@ def dnsmasq_configuration(own: Names, folder: Path, nodes: int, vlan: int | None
         f"dhcp-option=option:domain-search,{own.domain}",
     ]
     lines += [
-        f"dhcp-host={own.node_mac(index)},{own.node_ip(index, vlan)},{own.short(index)}{suffix},12h"
+        f"dhcp-host={one.node_mac(index)},{one.node_ip(index, vlan)},{one.short(index)}{suffix},12h"
+        for one in dict.fromkeys([own, *sites])
         for index in range(1, nodes + 1)
     ]
     return "\n".join(lines) + "\n"
 
 
 class Network:
-    """DHCP, names and VLANs of a running site. `hosts`: all names that it serves, in the form of /etc/hosts."""
+    """DHCP, names and VLANs of a running site. `sites` are all of the lab, `hosts` their names, as /etc/hosts has them.
 
-    def __init__(self, own: Names, namespace: Namespace, folder: Path, nodes: int, hosts: str) -> None:
+    `outer` is the network of the first site, to which the others have lines (None: it is this one).
+    """
+
+    def __init__(
+        self,
+        own: Names,
+        namespace: Namespace,
+        folder: Path,
+        nodes: int,
+        hosts: str,
+        sites: Sequence[Names] = (),
+        outer: Network | None = None,
+    ) -> None:
         self._own = own
         self._hosts = hosts
         self._namespace = namespace
         self._folder = folder
         self._nodes = nodes
+        self._sites = sites
+        self._outer = outer
+        self._owners: dict[int, Network] = outer._owners if outer else {}
+        self._owners[own.network.own_global] = self
         self._servers: dict[int | None, subprocess.Popen[bytes]] = {}
         self._lock = threading.RLock()
 
@@ -83,42 +106,67 @@ class Network:
             running = self._servers.get(vlan)
             if running is not None and running.poll() is None:
                 return
+            others = self._sites if vlan == self._own.network.own_global else ()
             file = self._folder / ("dnsmasq.conf" if vlan is None else f"dnsmasq-kavlan{vlan}.conf")
-            files.write(file, dnsmasq_configuration(self._own, self._folder, self._nodes, vlan))
+            files.write(file, dnsmasq_configuration(self._own, self._folder, self._nodes, vlan, others))
             self._servers[vlan] = self._namespace.spawn(
                 ["dnsmasq", f"--conf-file={file}"], self._folder / "dnsmasq.log"
             )
 
-    def _make_vlan(self, vlan: int, deadline: Deadline) -> None:
-        """The VLAN's bridge with the site's address on it; made when the first node comes."""
+    def _make_vlan(self, vlan: int, deadline: Deadline, *, routed: bool = True) -> None:
+        """The VLAN's bridge, made when the first node comes; `routed`: with the site's address on it."""
         name = f"kavlan{vlan}"
-        if self._namespace.run(["ip", "link", "show", name], deadline, check=False).returncode == 0:
+        if self._has(name, deadline):
             return
-        batch = [
-            f"link add {name} type bridge forward_delay 0",
-            f"address add {self._own.gateway(vlan)}/{self._own.net(vlan).prefixlen} dev {name}",
-            f"link set {name} up",
-        ]
+        batch = [f"link add {name} type bridge forward_delay 0", f"link set {name} up"]
+        if routed:
+            batch.append(f"address add {self._own.gateway(vlan)}/{self._own.net(vlan).prefixlen} dev {name}")
         self._namespace.run(["ip", "-batch", "-"], deadline, input="\n".join(batch) + "\n")
+
+    def _has(self, interface: str, deadline: Deadline) -> bool:
+        return self._namespace.run(["ip", "link", "show", interface], deadline, check=False).returncode == 0
+
+    def _open(self, vlan: int, deadline: Deadline) -> None:
+        """Have a VLAN here. A global one is its owner's, whose router and DHCP server serve all sites over their lines."""
+        owner = self._owners.get(vlan, self)
+        with owner._lock:
+            owner._make_vlan(vlan, deadline)
+            owner._serve(vlan)
+        if owner is not self:
+            for one in (owner, self):
+                one._join(vlan, deadline)
+
+    def _join(self, vlan: int, deadline: Deadline) -> None:
+        """Lay a line of a global VLAN's own to the first site, and plug it in on both sides."""
+        if (first := self._outer) is None:
+            return
+        with first._lock, self._lock:
+            for one in (first, self):
+                one._make_vlan(vlan, deadline, routed=False)
+            there, here = f"{self._own.site}.{vlan}", f"uplink.{vlan}"
+            if self._has(here, deadline):
+                return
+            self._namespace.lay_line(there, here, deadline)
+            for one, end in ((first, there), (self, here)):
+                one._namespace.run(["ip", "link", "set", end, "master", f"kavlan{vlan}", "up"], deadline)
 
     def move(self, index: int, vlan: int | None) -> None:
         """Plug a node into a VLAN (None: the production network). The node itself is not told, as on a real switch."""
         deadline = Deadline.after(SECONDS, f"the move of {self._own.node(index)} to another VLAN")
-        with self._lock:
-            if vlan is not None:
-                self._make_vlan(vlan, deadline)
-                self._serve(vlan)
-            bridge = BRIDGE if vlan is None else f"kavlan{vlan}"
-            self._namespace.run(["ip", "link", "set", self._own.short(index), "master", bridge], deadline)
+        if vlan is not None:
+            self._open(vlan, deadline)
+        bridge = BRIDGE if vlan is None else f"kavlan{vlan}"
+        self._namespace.run(["ip", "link", "set", self._own.short(index), "master", bridge], deadline)
 
     def dhcp(self, vlan: int, on: bool) -> None:
         """Start or stop a VLAN's DHCP server."""
         deadline = Deadline.after(SECONDS, f"the DHCP server of VLAN {vlan}")
-        with self._lock:
-            self._make_vlan(vlan, deadline)
-            if on:
-                self._serve(vlan)
-            elif (server := self._servers.pop(vlan, None)) is not None:
+        if on:
+            self._open(vlan, deadline)
+            return
+        owner = self._owners.get(vlan, self)
+        with owner._lock:
+            if (server := owner._servers.pop(vlan, None)) is not None:
                 process.stop(server)
 
     def stop(self) -> None:

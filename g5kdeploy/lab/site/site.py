@@ -57,7 +57,9 @@ class Site:
         self._others = [] if outer else [one.site for one in sites if one != own]
         self.namespace: Namespace = Namespace(outer.namespace if outer else None)
         self.hosts = names.hosts(own, sites, settings.nodes)
-        self.network = network.Network(own, self.namespace, self.folder, settings.nodes, self.hosts)
+        self.network: network.Network = network.Network(
+            own, self.namespace, self.folder, settings.nodes, self.hosts, sites, outer.network if outer else None
+        )
         hardware = Hardware(settings.memory, settings.cpus)
         self.nodes = {
             own.node(index): Node(own, index, places.nodes / own.short(index), hardware, self.namespace)
@@ -101,7 +103,7 @@ class Site:
 
     def _join(self, outer: Site, deadline: Deadline) -> None:
         """A line to the first site, which routes between all."""
-        self.namespace.lay_line(self.names.site, deadline)
+        self.namespace.lay_line(self.names.site, "uplink", deadline)
         there, here = self.names.line
         first = [
             f"address add {there} peer {here} dev {self.names.site}",
