@@ -161,6 +161,9 @@ def test_further_sites_take_reservations_and_deployments(home: Path) -> None:
     assert begun.status_code == 201, begun.text
     result = until(f"deployments/{begun.json()['uid']}", "status", "terminated")["result"]
     assert [result[node]["state"] for node in job["assigned_nodes"]] == ["KO", "OK"]
+    elsewhere = lab.session.post(f"{lab.record['url']}/sites/east/deployments", json={**body, "vlan": 0}, timeout=60)
+    lost = until(f"deployments/{elsewhere.json()['uid']}", "status", "terminated")["result"]
+    assert {one["error"] for one in lost.values()} == {f"{node} is no node of this site" for node in lost}
     disks = {**asked, "resources": "{type='disk'}/host=1/disk=1+{cluster='westb'}/nodes=1,walltime=1", "types": []}
     held = lab.session.post(f"{where}/jobs", json=disks, timeout=60)
     assert held.status_code == 201, held.text

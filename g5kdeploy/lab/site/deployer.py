@@ -132,6 +132,8 @@ class _Work:
 
         try:
             node = self._site.nodes.get(name)
+            if not name.endswith(f".{self._site.names.domain}"):
+                raise Problem(f"{name} is no node of this site")
             if node is None:
                 self._play(begin)
             else:
@@ -184,14 +186,15 @@ class _Work:
 
 
 class BySite:
-    """Hands each deployment to the deployer of its site."""
+    """Hands each deployment to the deployer of its site; what is asked of a site that has none, to the first."""
 
     def __init__(self, deployers: Mapping[str, Deployer]) -> None:
         self._deployers = deployers
 
     def start(self, deployment: Deployment, report: Report) -> None:
         """Begin, and return at once."""
-        self._deployers[deployment.site_uid].start(deployment, report)
+        first = next(iter(self._deployers.values()))
+        self._deployers.get(deployment.site_uid, first).start(deployment, report)
 
     def cancel(self, uid: str) -> None:
         """Give up on a deployment, whoever has it."""
