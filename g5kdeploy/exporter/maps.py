@@ -22,7 +22,6 @@ KINDS = {
     LRU_PERCPU_HASH: "lru_percpu_hash",
 }
 PERCPU = frozenset({PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH})
-_ARRAYS = frozenset({ARRAY, PERCPU_ARRAY})
 _NO_BATCH = frozenset({errno.EINVAL, errno.EOPNOTSUPP, 524})  # 524: ENOTSUPP, which the kernel lets through
 _CHUNK = 4096  # entries a batch; a hash bucket that holds more is met by a larger chunk
 
