@@ -16,6 +16,7 @@ from g5kdeploy.testbed.job import FINAL, Job, natural
 from g5kdeploy.testbed.parallel import ask_all
 from g5kdeploy.testbed.planning.landscape import SECURITY, USABLE, span
 from g5kdeploy.testbed.planning.wish import Wish, objection
+from g5kdeploy.testbed.problems import NotThere
 from g5kdeploy.testbed.records import Record, Records
 from g5kdeploy.testbed.request import Request, RoleNodes, cluster_of
 from g5kdeploy.testbed.roles import fitting, match
@@ -129,6 +130,8 @@ def status(api: Api, deadline: Deadline, sites: Sequence[str] = ()) -> list[Site
     """All sites (or those named) at once; a dead one does not spoil the rest."""
 
     def one(site: str) -> SiteStatus:
+        if not sites and not _has_clusters(api, site, deadline):
+            return SiteStatus(site)  # its server fails over the status
         answer = api.get(f"/sites/{site}/status", deadline, disks="no", vlans="no", subnets="no", job_details="no")
         nodes = list((answer.get("nodes") or {}).values())
         usable = [node for node in nodes if node.get("hard") in USABLE]
@@ -140,6 +143,14 @@ def status(api: Api, deadline: Deadline, sites: Sequence[str] = ()) -> list[Site
         SiteStatus(site, problem=str(answer)) if isinstance(answer, Problem) else answer
         for site, answer in answers.items()
     ]
+
+
+def _has_clusters(api: Api, site: str, deadline: Deadline) -> bool:
+    """Whether a site of the testbed has any; one that was given up stays in the reference data without."""
+    try:
+        return bool(api.items(f"/sites/{site}/clusters", deadline))
+    except NotThere:
+        return False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from g5kdeploy.base.problem import Problem
 from g5kdeploy.cli.main import main
 from g5kdeploy.events.failure import ExitCode, InvalidUse, NoResources, NotAllowed
 from g5kdeploy.experiment import load
-from g5kdeploy.testbed import credentials, planning
+from g5kdeploy.testbed import credentials, inventory, planning
 from g5kdeploy.testbed import reservations as r
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.planning import Plan, Wish
@@ -124,11 +124,21 @@ def test_a_site_that_there_is_none_of(world: World) -> None:
 
 def test_a_dead_site_does_not_spoil_the_plan(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.api, "sites", lambda deadline: ["lab", "nope"])
+    world.lab.faults.answer(400, path="/sites/nope/clusters", times=2)
     land = planning.look(world.api, [], world.deadline())
     assert list(land.nodes) == ["lab"]
     assert list(land.troubles) == ["nope"]
     with pytest.raises(Problem):
         planning.look(world.api, ["nope"], world.deadline())
+
+
+def test_a_site_without_clusters_is_asked_for_nothing_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.api, "sites", lambda deadline: ["empty", "lab"])
+    world.lab.faults.answer(500, path="/sites/empty/(status|jobs)", times=100)  # as its server does
+    land = planning.look(world.api, [], world.deadline())
+    assert (list(land.nodes), land.troubles) == (["lab"], {})
+    empty, full = inventory.status(world.api, world.deadline())
+    assert (empty, full.nodes) == (inventory.SiteStatus("empty"), 4)
 
 
 def test_all_sites_of_a_large_testbed_in_one_look(big_lab: Lab) -> None:

@@ -94,30 +94,19 @@ def look(api: Api, sites: Sequence[str], deadline: Deadline, only: Iterable[str]
     for site in sites:
         if site not in known:
             raise InvalidUse(f"the testbed has no site {site!r}", hint=f"its sites are {', '.join(known)}")
-    wanted = list(dict.fromkeys(sites)) or known
-    me = api.me(deadline)
-    clusters: dict[str, dict[str, dict[str, Any]]] = {}
-
-    def first(key: tuple[str, str]) -> Any:
-        what, site = key
-        if what == "clusters":
-            return clusters_of(api, site, deadline)
-        if what == "status":
-            return api.get(f"/sites/{site}/status", deadline, vlans="no", subnets="no")
-        if what == "jobs":
-            return api.get(f"/sites/{site}/jobs", deadline, user=me, resources="yes", limit=_RECENT)
-        return api.accesses(deadline).get(str(api.profile(deadline).get("default_gga") or ""))
-
-    keys = [(what, site) for site in wanted for what in ("status", "jobs", "clusters")]
-    answers: dict[tuple[str, str], Any] = ask_all([*keys, ("accesses", "")], first)
+    answers = _asked(api, list(dict.fromkeys(sites)) or known, deadline)
+    wanted = [site for what, site in answers if what == "clusters"]
+    if not sites:  # one that has no clusters (any more) has nothing to plan with
+        wanted = [site for site in wanted if not isinstance(answers["clusters", site], NotThere)]
     troubles: dict[str, Problem] = {
-        site: answer for (_, site), answer in answers.items() if site and isinstance(answer, Problem)
+        site: answer for (_, site), answer in answers.items() if site in wanted and isinstance(answer, Problem)
     }
     chosen = frozenset(only)
-    for site in wanted:
-        if site not in troubles:
-            known = answers["clusters", site]
-            clusters[site] = {name: known[name] for name in known if not chosen or name in chosen}
+    clusters: dict[str, dict[str, dict[str, Any]]] = {
+        site: {name: one for name, one in answers["clusters", site].items() if not chosen or name in chosen}
+        for site in wanted
+        if site not in troubles
+    }
     documents = ask_all(
         [(site, name) for site, names in clusters.items() for name in names],
         lambda key: api.items(f"/sites/{key[0]}/clusters/{key[1]}/nodes", deadline),
@@ -143,6 +132,28 @@ def look(api: Api, sites: Sequence[str], deadline: Deadline, only: Iterable[str]
         cores = {node.name: node.cores for members in nodes[site].values() for node in members}
         mine += [own_job(site, job, cores) for job in answers["jobs", site].get("items") or ()]
     return Landscape(now, nodes, mine, _labels(answers["accesses", ""]), {s: str(p) for s, p in troubles.items()})
+
+
+def _asked(api: Api, sites: Sequence[str], deadline: Deadline) -> dict[tuple[str, str], Any]:
+    """What each site says, or its problem: ("clusters", site), ("status", site), ("jobs", site); and ("accesses", "").
+
+    A site without clusters is asked for nothing else: its server fails over that.
+    """
+    me = api.me(deadline)
+
+    def ask(key: tuple[str, str]) -> Any:
+        what, site = key
+        if what == "clusters":
+            return clusters_of(api, site, deadline)
+        if what == "status":
+            return api.get(f"/sites/{site}/status", deadline, vlans="no", subnets="no")
+        if what == "jobs":
+            return api.get(f"/sites/{site}/jobs", deadline, user=me, resources="yes", limit=_RECENT)
+        return api.accesses(deadline).get(str(api.profile(deadline).get("default_gga") or ""))
+
+    answers: dict[tuple[str, str], Any] = ask_all([*(("clusters", site) for site in sites), ("accesses", "")], ask)
+    alive = [site for site in sites if not isinstance(answers["clusters", site], Problem)]
+    return answers | ask_all([(what, site) for site in alive for what in ("status", "jobs")], ask)
 
 
 def _labels(answer: Any) -> dict[str, str] | None:
