@@ -126,8 +126,12 @@ def programs() -> Path:
     sources = data("bpf")
     folder = sources / "build"
     if sources.parent.name != "_data" or not any(folder.glob("*.bpf.o")):
-        with files.lock(folders.cache() / "bpf.lock", "the compiler of the BPF programs", wait=300):
-            run(["make", "-C", sources], Deadline.after(300, "the compiler of the BPF programs"), hint="scripts/setup")
+        # One after the other, whatever home each has: the objects are the checkout's
+        run(
+            ["flock", str(sources), "make", "-C", str(sources)],
+            Deadline.after(300, "the compiler of the BPF programs"),
+            hint="scripts/setup",
+        )
     return folder
 
 

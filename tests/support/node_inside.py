@@ -39,13 +39,24 @@ def members(archive: bytes) -> dict[str, bytes]:
 
 
 def end_everybody() -> None:
-    """End every process of this node but its keeper and us: what a reboot does."""
+    """End every process of this node but its keeper and us, and see them gone: what a reboot does."""
     here = Path("/proc/self/ns/mnt").readlink()
     spared = {os.getpid(), int((NODE / "keeper").read_text())}
+
+    def lives(entry: Path) -> bool:
+        with contextlib.suppress(OSError):  # a dead one has no namespace
+            return (entry / "ns/mnt").readlink() == here
+        return False
+
+    killed = []
     for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if int(entry.name) not in spared and (entry / "ns/mnt").readlink() == here:
+        if int(entry.name) not in spared and lives(entry):
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(int(entry.name), signal.SIGKILL)
+            killed.append(entry)
+    end = time.monotonic() + 60
+    while any(map(lives, killed)) and time.monotonic() < end:  # one may first finish what it was writing
+        time.sleep(0.01)
 
 
 def come_up(release: str, host_key: bytes | None, system: str) -> None:

@@ -35,7 +35,8 @@ for entry in /*; do
   if [ -L "$entry" ]; then cp -a "$entry" $root/
   elif [ -d "$entry" ]; then
     mkdir $root$entry
-    case $entry in /proc|/sys|/dev) mount --rbind $entry $root$entry;; *) mount --bind $entry $root$entry;; esac
+    case $entry in /proc|/sys|/dev) bind=--rbind;; *) bind=--bind;; esac
+    mount $bind $entry $root$entry || [ ! -d $entry ]  # others may make and remove folders there
   fi
 done
 mount --bind $node $root/node
@@ -45,8 +46,7 @@ mount --bind $node/boot_id $root/proc/sys/kernel/random/boot_id
 ip link set lo up
 echo $$ > $node/keeper.new
 mv $node/keeper.new $node/keeper
-echo ready
-exec chroot $root sleep infinity
+exec chroot $root sh -c 'echo ready; exec sleep infinity'
 """
 
 _SHIMS = {
@@ -88,18 +88,20 @@ class Node:
         (folder / "system").write_text("")
         self._shims()
         setup = ["unshare", "-m", "-n", "--propagation", "private", "sh", "-c", _SETUP, "sh", str(folder)]
+        self._servers: list[http.server.ThreadingHTTPServer] = []
         self._keeper = subprocess.Popen(setup, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert self._keeper.stdout is not None and self._keeper.stderr is not None
-        if self._keeper.stdout.readline() != b"ready\n":
-            raise AssertionError(self._keeper.stderr.read().decode())
-        self._inside = ("nsenter", "-t", str(self._keeper.pid), "-m", "-n", "-r", "-w")
-        path = f"/node/bin:{DEFAULT_PATH}"
-        self.sshd = SshServer(folder / "ssh", authorized, path=path, inside=self._inside)
-        self.be_silent()
-        self._servers = [
-            self._serve(80, lambda path: _file(public, path)),
-            self._serve(9435, lambda path: self._metrics()),
-        ]
+        try:
+            assert self._keeper.stdout is not None and self._keeper.stderr is not None
+            if self._keeper.stdout.readline() != b"ready\n":  # said from inside the new root
+                raise AssertionError(self._keeper.stderr.read().decode())
+            self._inside = ("nsenter", "-t", str(self._keeper.pid), "-m", "-n", "-r", "-w")
+            self.sshd = SshServer(folder / "ssh", authorized, path=f"/node/bin:{DEFAULT_PATH}", inside=self._inside)
+            self.be_silent()
+            self._servers.append(self._serve(80, lambda path: _file(public, path)))
+            self._servers.append(self._serve(9435, lambda path: self._metrics()))
+        except BaseException:
+            self._end()
+            raise
 
     def _shims(self) -> None:
         folder = self.folder
@@ -192,6 +194,9 @@ class Node:
         self.sshd.close()
         with contextlib.suppress(subprocess.SubprocessError):
             self.run(PYTHON, "-I", "/node/bin/node_inside.py", "reboot")
+        self._end()
+
+    def _end(self) -> None:
         for server in self._servers:
             server.shutdown()
             server.server_close()

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,11 +86,11 @@ class SshServer:
 
     def refuse(self) -> None:
         """Take no connections any more; those there are go on."""
-        if self._listener is not None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
             with contextlib.suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-            self._listener = None
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
 
     def cut(self) -> int:
         """End every connection, as a server does that is killed; how many there were."""
@@ -132,7 +133,10 @@ class SshServer:
             try:
                 wire, _ = listener.accept()
             except OSError:
-                return
+                if self._listener is not listener:
+                    return
+                time.sleep(0.05)  # a connection that went away, or no descriptor free for it
+                continue
             with wire, self._lock, (self.folder / "log").open("ab") as log:
                 self.connections += 1
                 if self.drop_next > 0:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from g5kdeploy.base import apt, debian, process
+from g5kdeploy.base import apt, debian, folders, process
 from g5kdeploy.base.data import data
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.files import write_json
@@ -215,6 +217,17 @@ def test_a_path_is_sent_when_its_description_or_its_archive_is_not_the_same_ther
 
 
 # ---- what a build is made from ---------------------------------------------------------------------------------------
+
+
+def test_bpf_programs_are_compiled_by_one_at_a_time_whatever_its_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Makefile").write_text("all:\n\tmkdir busy\n\tsleep 0.1\n\trmdir busy\n")
+    monkeypatch.setattr(debian, "data", lambda name: tmp_path)
+    homes = itertools.count()
+    monkeypatch.setattr(folders, "cache", lambda: tmp_path / str(next(homes)))
+    with ThreadPoolExecutor(4) as pool:
+        assert [one.result() for one in [pool.submit(debian.programs) for _ in range(4)]] == [tmp_path / "build"] * 4
 
 
 def test_the_hash_of_a_folder_follows_its_content_and_nothing_else(tmp_path: Path) -> None:

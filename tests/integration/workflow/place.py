@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -81,7 +82,14 @@ class Place:
     def __init__(self, folder: Path, count: int = 2) -> None:
         self.folder = folder
         self.home = folder / "g5k"
+        self._started: list[subprocess.Popen[str]] = []
+        with contextlib.ExitStack() as undo:  # when a part fails, those before it are ended
+            self._set_up(folder, count, undo)
+            self._undo = undo.pop_all()
+
+    def _set_up(self, folder: Path, count: int, undo: contextlib.ExitStack) -> None:
         self.lab = Lab(folder / "lab", nodes=count, now=time.time(), pace=100, deployer=self._deployer)
+        undo.callback(self.lab.close)
         client = self.home / "state" / "lab" / "home"
         self.lab.write_home(client, "jdoe", "secret")
         key = make_key(client / ".ssh" / "id_ed25519")
@@ -89,10 +97,16 @@ class Place:
         self.public = folder / "frontend" / "public"
         self.public.mkdir(parents=True)
         self.frontend = self._frontend(authorized, count)
-        names = self.lab.node_names(count)
+        undo.callback(self.frontend.close)
         with ThreadPoolExecutor(count) as pool:
-            made = pool.map(lambda n: Node(n, folder / n.partition(".")[0], authorized, self.public), names)
-            self.nodes = dict(zip(names, made, strict=True))
+            made = {
+                name: pool.submit(Node, name, folder / name.partition(".")[0], authorized, self.public)
+                for name in self.lab.node_names(count)
+            }
+        self.nodes = {name: one.result() for name, one in made.items() if one.exception() is None}
+        undo.callback(self._close_nodes)
+        for one in made.values():
+            one.result()  # raises what went wrong
         self.deployer.nodes = self.nodes
         for node in self.nodes.values():
             (node.folder / "workload").write_text(WORKLOAD)
@@ -112,10 +126,8 @@ class Place:
         (self.composition / "roles.nix").write_text("{ roles.worker = { }; roles.other = { }; }\n")
         self.write()
         self._closure()
-        self._started: list[subprocess.Popen[str]] = []
         self.lab.up()
-        self._turning = self.lab.running(pace=1)
-        self._turning.__enter__()
+        undo.enter_context(self.lab.running(pace=1))
 
     def _deployer(self, hand: HandClock) -> Deployer:
         self.deployer = Deployer(hand)
@@ -267,8 +279,8 @@ class Place:
             if process.poll() is None:
                 process.kill()
                 process.wait(60)
-        self._turning.__exit__(None, None, None)
-        self.lab.close()
+        self._undo.close()
+
+    def _close_nodes(self) -> None:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(Node.close, self.nodes.values()))
-        self.frontend.close()
