@@ -18,6 +18,7 @@ from g5kdeploy.cli.options import (
     site_option,
     testbed_option,
 )
+from g5kdeploy.cli.working import on_run
 from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.output.documents import listing, single
 from g5kdeploy.output.screen import Screen
@@ -65,11 +66,7 @@ def attach(
     form = settings.get("output", output)
     told = settings.experiment_of(experiment, testbed=testbed, site=site)
     patience = None if wait is None else float(times.seconds(wait, "--wait"))
-    with (
-        screen.renderer(progress) as view,
-        chain.open_run(told, screen.emitter(view), run_id, settings.runs(runs), new=True) as session,
-        session.run.lock(),
-    ):
+    with on_run(screen, told, progress, run_id, runs, new=True) as session:
         code = chain.do(
             session, "reserve", again=True, work=lambda session: reserving.attach(session, job, site, patience)
         )
@@ -107,17 +104,13 @@ def extend(
     progress: str,
 ) -> ExitCode:
     """More time for every job of the run."""
-    from g5kdeploy.workflow import chain, reserving
+    from g5kdeploy.workflow import reserving
 
     form = settings.get("output", output)
     more = times.seconds(time.removeprefix("+"), "+TIME")
     patience = float(times.seconds(wait, "--wait"))
     told = settings.experiment_of(experiment, testbed=testbed)
-    with (
-        screen.renderer(progress) as view,
-        chain.open_run(told, screen.emitter(view), run_id, settings.runs(runs)) as session,
-        session.run.lock(),
-    ):
+    with on_run(screen, told, progress, run_id, runs) as session:
         session.in_phase("extend")
         found = reserving.extend(session, more, patience)
     columns = ("name", "site", "job", "granted", "ends", "outcome")

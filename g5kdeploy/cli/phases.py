@@ -25,6 +25,7 @@ from g5kdeploy.cli.options import (
     testbed_option,
     walltime_option,
 )
+from g5kdeploy.cli.working import on_run
 from g5kdeploy.events.failure import ExitCode, InvalidUse
 from g5kdeploy.output.documents import single
 from g5kdeploy.output.screen import Screen
@@ -43,16 +44,10 @@ def _phase(name: str, text: str, example: str, *options: Any, new: bool = False)
         progress: str,
         **more: Any,
     ) -> ExitCode:
-        from g5kdeploy.workflow import chain
-
         form = settings.get("output", output)
         flags = {key: more[key] for key in ("site", "walltime", "queue", "project") if key in more}
         told = without(settings.experiment_of(experiment, testbed=testbed, **flags), more.get("exclude_nodes"))
-        with (
-            screen.renderer(progress) as view,
-            chain.open_run(told, screen.emitter(view), run_id, settings.runs(runs), new=new) as session,
-            session.run.lock(),
-        ):
+        with on_run(screen, told, progress, run_id, runs, new=new) as session:
             code = _do(session, name, more)
             record = session.run.phases().get(name)
             answer = {"run": session.run.id, "phase": name, **(record.result if record else {})}

@@ -26,6 +26,7 @@ from g5kdeploy.cli.options import (
     testbed_option,
     walltime_option,
 )
+from g5kdeploy.cli.working import on_run
 from g5kdeploy.events.failure import ExitCode, InvalidUse
 from g5kdeploy.output.documents import listing, render, single
 from g5kdeploy.output.screen import Screen
@@ -95,11 +96,7 @@ def command(
     if dry_run:
         screen.answer(_plan(told, names, keep, places), form, ("phase", "what"))
         return ExitCode.DONE
-    with (
-        screen.renderer(progress) as view,
-        chain.open_run(told, screen.emitter(view), run_id, settings.runs(runs), new=True, phases=names) as session,
-        session.run.lock(),
-    ):
+    with on_run(screen, told, progress, run_id, runs, new=True, phases=names) as session:
         if manifest:
             handing.adopt(session, manifest.absolute())
         works = {"reserve": lambda session: reserving.reserve(session, sites=places)}
