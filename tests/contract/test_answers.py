@@ -158,6 +158,9 @@ ROWS = [
     write("GET", "/sites/lab/clusters", {"queues": "none"}, 200, '"total":0'),
     write("GET", "/sites/lab/health", "{", 200, '{"status":"OK"}'),
     write("GET", "/sites/lab", "{", 500, "unexpected token at '{'"),
+    write("POST", JOBS, {"command": "x", "notify": "exec:/bin/x;y"}, 400, "insecure characters found in notification"),
+    write("POST", JOBS, {"command": "x", "notify": "mail:"}, 500, "bad syntax for the notify option"),
+    write("POST", JOBS, {"command": "x", "stderr": "[x]"}, 500, "invalid stderr file name (bad character)"),
     write("DELETE", JOBS + "/7", None, 404, "Couldn't find OAR::Job with 'job_id'=7"),
     write(
         "POST", JOBS + "/7/walltime", "walltime=1", 415, "is not supported", kind="application/x-www-form-urlencoded"
@@ -353,6 +356,22 @@ def test_lists_of_values(lab: Lab) -> None:
     ):
         response, text = ask(lab, get(f"{JOBS}?{query}"))
         assert response.status == 500 and trouble in text, query
+
+
+def test_values_that_are_read_in_a_way_of_their_own(lab: Lab) -> None:
+    """What the real server's own chain of programs makes of them: an API, a shell, an option parser."""
+    job = {"command": "sleep 60", "resources": "nodes=1,walltime=0:10:0"}
+    for given, shown in (
+        ({"directory": "~/x/.."}, {"directory": "/home/jdoe"}),
+        ({"project": ""}, {"project": "default", "message": "R=2,W=0:10:0,J=B"}),
+        ({"name": ["a", "b"]}, {"name": "b"}),
+        ({"name": True}, {"name": "1"}),
+        ({"reservation": False}, {"state": "waiting", "started_at": 0}),
+    ):
+        response, text = ask(lab, write("POST", JOBS, job | given, 201))
+        assert response.status == 201, text
+        document = json.loads(text)
+        assert {key: document[key] for key in shown} == shown, given
 
 
 def test_many_clients_at_once(lab: Lab) -> None:

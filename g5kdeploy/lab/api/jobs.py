@@ -197,6 +197,8 @@ def request(params: dict[str, Any]) -> dict[str, Any]:
         if value:
             sent[singular] = value
     sent.update({key: params[key] for key in PASSED_ON if params.get(key) is not None})
+    if sent.get("project") == "":  # OAR's own API takes no empty values
+        del sent["project"]
     sent.update({key: to_i(params[key]) for key in NUMBERS if params.get(key) is not None})
     return sent
 

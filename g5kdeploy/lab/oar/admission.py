@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import random
 import re
 import string
@@ -29,6 +30,7 @@ _TYPES = (
 )
 TYPES = frozenset(_TYPES.split())
 _RULE = "[ADMISSION RULE] "
+_HARMLESS = re.compile(r"exec\s*:[a-zA-Z0-9_.\\/ -]+$", re.MULTILINE)
 LATE = "# Error: please verify your job submission syntax.\n"
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "resource": ("resource", "resources"),
@@ -107,31 +109,38 @@ class Order:
 def read(user: str, request: Mapping[str, object], now: float) -> Order:
     """Read a request as oarsub reads its command line. Raises `Refused`."""
     options, command, script = _options(request)
+    notify = options.get("notify")
+    if re.search(r"exec\s*:.", str(notify)) and not _HARMLESS.search(str(notify)):
+        text = "insecure characters found in notification method (the allowed regexp is: [a-zA-Z0-9_.\\/ -]+)"
+        raise Refused(400, 16, f"# Error: {text}.\n")
     resources = _texts(options.get("resource")) or [grammar.DEFAULT_REQUEST]
     alternatives = [grammar.parse(text) for text in resources]
     asked = options.get("reservation")
     reservation = None
     warnings = []
-    if asked is not None:
+    if asked is not None and _texts(asked) != ["0"]:
         reservation = grammar.parse_reservation(str(asked), now)
         if reservation.end is not None:
             span = reservation.end - reservation.start
             warning = "# Warning: ignore reservation end date because walltime is set in resource description.\n"
             warnings = [warning for a in alternatives if a.walltime is not None]
             alternatives = [replace(a, walltime=span) if a.walltime is None else a for a in alternatives]
-    notify = options.get("notify")
-    if notify and not re.match(r"^\s*(\[.+\]\s*)?(mail|exec)\s*:", str(notify)):
+    if notify and not re.search(r"^\s*(\[\s*(.+)\s*\]\s*)?(mail|exec)\s*:.+$", str(notify), re.MULTILINE):
         raise Refused(500, 250, "# Error: bad syntax for the notify option\n", "Oar server error")
+    for name, code in (("stdout", 244), ("stderr", 243)):
+        file = _text(options, name)
+        if file and not re.search(r"^[a-zA-Z0-9_./\-%\\ ]+$", file, re.MULTILINE):
+            raise Refused(500, code, f"# Error: invalid {name} file name (bad character)\n", "Oar server error")
     return Order(
         user=user,
         alternatives=alternatives,
         reservation=reservation,
         types=_texts(options.get("type")),
-        queue=str(options.get("queue") or "default"),
-        project=str(options.get("project", "default")),
-        name=str(options["name"]) if options.get("name") not in (None, "") else None,
-        properties=str(options.get("property") or ""),
-        directory=str(options.get("directory") or f"/home/{user}"),
+        queue=_text(options, "queue") or "default",
+        project=_text(options, "project") if "project" in options else "default",
+        name=_text(options, "name") or None,
+        properties=_text(options, "property"),
+        directory=absolute(user, _text(options, "directory") or "~"),
         command=command,
         script=script,
         initial_request=_command_line(options, command),
@@ -148,7 +157,7 @@ def check_directory(user: str, request: Mapping[str, object], directories: Calla
     given = next((request[key] for key in ("directory", "workdir") if request.get(key) is not None), None)
     if given is None or (given == "" and request.get("script") is None):
         return
-    path = re.sub("^~", f"/home/{user}", str(given), count=1)
+    path = at_home(user, str(given))
     trouble = directories(user, path or "/")
     if not trouble:
         return
@@ -159,6 +168,16 @@ def check_directory(user: str, request: Mapping[str, object], directories: Calla
     else:
         text = f"cp: cannot create regular file '{path.rstrip('/')}/{script_name()}': {trouble}\n"
     raise Refused(500, 1, text, "Oar server error")
+
+
+def at_home(user: str, path: str) -> str:
+    """A path with the user's home in place of a tilde, as a shell has it."""
+    return re.sub(f"^~({re.escape(user)})?(?=/|$)", f"/home/{user}", path, count=1)
+
+
+def absolute(user: str, path: str) -> str:
+    """Where a job is that went to a path: OAR asks the system."""
+    return posixpath.normpath(at_home(user, path))
 
 
 def script_name() -> str:
@@ -188,9 +207,13 @@ def _options(request: Mapping[str, object]) -> tuple[dict[str, object], str | No
 def _texts(value: object) -> list[str]:
     if value is None or value == "":
         return []
-    if isinstance(value, list | tuple):
-        return [str(item) for item in value]
-    return [str(value)]
+    every = value if isinstance(value, list | tuple) else [value]
+    return [str(int(one)) if isinstance(one, bool) else str(one) for one in every]
+
+
+def _text(options: Mapping[str, object], name: str) -> str:
+    """An option of one value; of several, the last one counts."""
+    return next(reversed(_texts(options.get(name))), "")
 
 
 def _command_line(options: Mapping[str, object], command: str | None) -> str:
