@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -233,6 +236,52 @@ def test_sites_reach_each_other_by_routing(run: Run) -> None:
         seen = run(host, f"ssh {other} 'echo $SSH_CONNECTION'").stdout.split()
         assert seen[::2] == [(LAB if host == "flab" else WEST).frontend_ip, site.frontend_ip]
     assert run("fwest", "ip route get 172.16.64.1 | head -1").stdout.startswith(f"172.16.64.1 via {WEST.line[0]} ")
+
+
+PROBE = """
+import os, socket, subprocess, sys
+print(os.getpid(), flush=True)
+sys.stdin.readline()
+subprocess.run(["ip", "-batch", "-"], input=sys.argv[1], text=True, check=True)
+if sys.argv[2] == "listen":
+    server = socket.create_server(("", 7777))
+    print("listening", flush=True)
+    print(server.accept()[1][0])
+else:
+    socket.create_connection((sys.argv[2], 7777), 60)
+"""
+
+
+@contextlib.contextmanager
+def _plugged_in(site: Site, number: int, talk: str) -> Iterator[subprocess.Popen[str]]:
+    """A machine in the place of a node: it has its network card, its address and its router, and listens, or connects."""
+    own, deadline = site.names, Deadline.after(120, "a machine on the network")
+    batch = [
+        f"link set eth0 address {own.node_mac(number)} up",
+        f"address add {own.node_ip(number)}/{own.net().prefixlen} dev eth0",
+        f"route add default via {own.gateway()}",
+    ]
+    words = [*site.namespace.enter(), "unshare", "--net", sys.executable, "-c", PROBE, "\n".join(batch), talk]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as machine:
+        try:
+            assert machine.stdin and machine.stdout
+            pid = machine.stdout.readline().strip()
+            plug = f"link add plug{number} type veth peer name eth0 netns {pid}\nlink set plug{number} master production up\n"
+            site.namespace.run(["ip", "-batch", "-"], deadline, input=plug)
+            machine.stdin.write("go\n")
+            machine.stdin.flush()
+            yield machine
+        finally:
+            machine.kill()
+
+
+@pytest.mark.parametrize(("here", "there"), [("lab", "west"), ("west", "lab")])
+def test_nodes_of_one_site_reach_those_of_the_other(grid: Grid, here: str, there: str) -> None:
+    with _plugged_in(grid.sites[there], 1, "listen") as server:
+        assert server.stdout and server.stdout.readline() == "listening\n"
+        with _plugged_in(grid.sites[here], 2, grid.sites[there].names.node_ip(1)) as client:
+            assert client.wait(120) == 0
+        assert server.stdout.readline().strip() == grid.sites[here].names.node_ip(2), "under its own address"
 
 
 def test_a_site_has_the_nodes_of_its_own(grid: Grid, run: Run) -> None:
