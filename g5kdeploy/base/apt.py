@@ -21,6 +21,7 @@ from g5kdeploy.base.problem import Problem
 from g5kdeploy.base.process import CommandFailed, run
 
 FRESH = 24 * 3600.0  # seconds for which the archive's index is taken as it is
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _HINT = "is the machine's apt able to reach its mirrors? try: apt-get update"
 
 Lock = dict[str, Any]
@@ -28,10 +29,14 @@ Lock = dict[str, Any]
 
 
 class Apt:
-    """An apt of our own in `folder`: index, downloaded .debs, locks."""
+    """An apt of our own in `folder`: index, downloaded .debs, locks.
 
-    def __init__(self, folder: Path) -> None:
+    `release`: another one than the machine's (Debian 13 is `trixie`), from the same mirrors.
+    """
+
+    def __init__(self, folder: Path, release: str = "") -> None:
         self.folder = folder
+        self.release = release
         self.debs = folder / "debs"
 
     def lock(self, plan: Mapping[str, Any], deadline: Deadline) -> Path:
@@ -62,7 +67,9 @@ class Apt:
         return True
 
     def _options(self) -> list[str]:
+        sources = ("-o", f"Dir::Etc::sourcelist={self.folder}/sources.list", "-o", "Dir::Etc::sourceparts=/dev/null")
         return [
+            *(sources if self.release else ()),
             *("-o", f"Dir::State::Lists={self.folder}/lists", "-o", f"Dir::State::status={self.folder}/status"),
             *("-o", f"Dir::Cache={self.folder}/cache", "-o", "Dir::Etc::preferencesparts=/dev/null"),
             *("-o", "APT::Install-Recommends=false", "-o", "APT::Sandbox::User=root", "-o", "Debug::NoLocking=1", "-q"),
@@ -76,10 +83,27 @@ class Apt:
         for folder in ("lists/partial", "cache/archives/partial", "debs"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
         (self.folder / "status").touch()  # an empty machine: the closure goes down to libc and is complete
+        if self.release:
+            self._name_sources(deadline)
         stamp = self.folder / "updated"
         if not stamp.exists() or time.time() - stamp.stat().st_mtime > FRESH:
             self._apt("apt-get", "update", deadline=deadline)
             stamp.touch()
+
+    def _name_sources(self, deadline: Deadline) -> None:
+        """The machine's mirrors of Debian itself, which have all of its releases: an index tells whose it is."""
+        own = Apt(self.folder / "own")
+        own._update(deadline)
+        words = ("indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian")
+        mirrors = sorted(set(own._apt("apt-get", *words, deadline=deadline).split()))
+        if not mirrors:
+            raise Problem(
+                f"Debian's release {self.release} is not to be had",
+                cause="this machine's apt has no mirror of Debian itself",
+                hint="look at /etc/apt/sources.list, then: apt-get update",
+            )
+        text = "".join(f"deb [signed-by={_KEYRING}] {mirror} {self.release} main\n" for mirror in mirrors)
+        (self.folder / "sources.list").write_text(text)
 
     def _closure(self, packages: Sequence[str], deadline: Deadline) -> list[tuple[str, str]]:
         try:

@@ -1,4 +1,4 @@
-"""One machine with the distribution's kernel and all of its modules, for everything that is tested on that kernel.
+"""One machine with a distribution's kernel and all of its modules, for everything that is tested on that kernel.
 
 Its root is this machine's own, read only, under a layer with the kernel's modules and a few packages (an NFS server, say)
 and a layer in memory: scripts may write wherever they like. tests/vm/guest/stock.py is its init.
@@ -22,6 +22,7 @@ import yaml
 from g5kdeploy.base import cpio
 from g5kdeploy.base.apt import Apt
 from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.problem import Problem
 from g5kdeploy.qemu import Disk, Machine, MachineSpec, Share
 from tests.support.lab import CACHE, ROOT
 
@@ -52,10 +53,18 @@ PACKAGES = (
     ),
 )
 """What the layer has besides the kernel: all that scripts run, so that little is asked of this machine."""
+GROUPS = ("node", "storage", "network", "mock", "late")
+"""The scripts of tests/vm/guest that want such a machine."""
+NEWER_GROUPS = ("node", "late")
+"""Those that the newer kernel is seen with, too."""
+NEWER = "trixie"
+"""The release of Debian whose kernel is tested beside this machine's own; Grid'5000 deploys it, too."""
 FIRST = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 """Modules without which there is no root."""
 _UNUSED = (
     "gpu",
+    "net/ethernet",
+    "net/wireless",
     "media",
     "staging",
     "infiniband",
@@ -94,19 +103,45 @@ class Kernel:
     release: str
 
 
-def unpacked(folder: Path, deadline: Deadline) -> Kernel:
-    """The distribution's kernel and PACKAGES, out of the cache that all tests share."""
-    role = {"packages": list(PACKAGES), "kernel": "linux-image-amd64", "without": []}
-    apt = Apt(CACHE / "debian")
+def fetched(release: str, packages: tuple[str, ...], deadline: Deadline) -> tuple[str, list[Path]]:
+    """The newest kernel of a release of Debian (without a name: this machine's), and the .debs of it and of packages.
+
+    They come out of the cache that all tests share.
+    """
+    role = {"packages": list(packages), "kernel": "linux-image-amd64", "without": []}
+    apt = Apt(CACHE / "-".join(filter(None, ("debian", release))), release)
     lock = json.loads(apt.lock({"scriptsOnly": [], "webOnly": [], "roles": {"stock": role}}, deadline).read_text())
-    kernel = lock["roles"]["stock"]["kernel"]
+    kernel: str = lock["roles"]["stock"]["kernel"]
+    return kernel, [apt.debs / lock["packages"][package]["file"] for package in (kernel, *packages)]
+
+
+def why_no_newer_kernel() -> str:
+    """Empty when the kernel of NEWER is in the cache by now."""
+    try:
+        fetched(NEWER, (), Deadline.after(300, f"the kernel of Debian's {NEWER}"))
+    except Problem as problem:
+        return f"needs the kernel of Debian's {NEWER}, which this machine's mirrors do not give: {problem}"
+    return ""
+
+
+def unpacked(folder: Path, release: str, deadline: Deadline) -> Kernel:
+    """A release's kernel, and PACKAGES of this machine's own."""
+    kernel, files = fetched("", PACKAGES, deadline)
+    if release:
+        kernel, files[:1] = fetched(release, (), deadline)
     layer = folder / "layer"
     layer.mkdir()
-    for package in (kernel, *PACKAGES):
-        _unpack(apt.debs / lock["packages"][package]["file"], layer)
-    release = kernel.removeprefix("linux-image-")
-    subprocess.run(["depmod", "-b", str(layer / "usr"), release], check=True, timeout=deadline.remaining())
-    return Kernel(layer / "boot" / f"vmlinuz-{release}", layer, release)
+    for file in files:
+        _unpack(file, layer)
+    version = kernel.removeprefix("linux-image-")
+    # Later releases compress their modules: here that is undone in a second, in the machine it would be in every modprobe.
+    modules = layer / "usr" / "lib" / "modules" / version
+    for words in (
+        ("find", str(modules), "-name", "*.ko.xz", "-exec", "xz", "-d", "{}", "+"),
+        ("depmod", "-b", str(layer / "usr"), version),
+    ):
+        subprocess.run(words, check=True, timeout=deadline.remaining())
+    return Kernel(layer / "boot" / f"vmlinuz-{version}", layer, version)
 
 
 def build_programs(folder: Path) -> None:
@@ -146,6 +181,8 @@ def _unpack(package: Path, layer: Path) -> None:
 def _initrd(kernel: Kernel, file: Path) -> None:
     folder = kernel.layer / "usr" / "lib" / "modules" / kernel.release
     needs: dict[str, list[str]] = {}
+    for line in (folder / "modules.builtin").read_text().splitlines():
+        needs[Path(line).stem] = []
     for line in (folder / "modules.dep").read_text().splitlines():
         path, _, others = line.partition(":")
         needs[Path(path).stem] = [path, *others.split()]
@@ -158,13 +195,11 @@ def _initrd(kernel: Kernel, file: Path) -> None:
     file.write_bytes(cpio.archive(entries))
 
 
-def boot(folder: Path, groups: tuple[str, ...]) -> dict[str, Any]:
+def boot(folder: Path, programs: Path, release: str, groups: tuple[str, ...]) -> dict[str, Any]:
     """Run the groups, scripts of tests/vm/guest, one after the other; what each of them saw, by its name."""
-    deadline = Deadline.after(1700, "the machine with the distribution's kernel")
-    kernel = unpacked(folder, deadline)
+    deadline = Deadline.after(1700, f"the machine with the kernel of {release or 'this distribution'}")
+    kernel = unpacked(folder, release, deadline)
     (folder / "out").mkdir()
-    programs = folder / "programs"
-    build_programs(programs)
     cases = ROOT / "tests" / "vm" / "guest" / "mock_cases.c"
     binary = folder / "out" / "mock_cases"
     subprocess.run(["gcc", "-O2", "-Wall", "-static", "-o", str(binary), str(cases)], check=True, timeout=300)
@@ -218,11 +253,34 @@ def missing() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def stock_kernel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What all groups saw, from one boot."""
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All objects, for whichever kernel."""
     if absent := missing():
         pytest.skip(f"needs {absent}")
-    return boot(tmp_path_factory.mktemp("stock"), ("node", "storage", "network", "mock", "late"))
+    folder = tmp_path_factory.mktemp("programs")
+    build_programs(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def own_kernel(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> dict[str, Any]:
+    """What all groups saw on this distribution's kernel, from one boot."""
+    return boot(tmp_path_factory.mktemp("own"), programs, "", GROUPS)
+
+
+@pytest.fixture(scope="session")
+def newer_kernel(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> dict[str, Any]:
+    """What NEWER_GROUPS saw on the next release's; skipped where the machine's mirrors do not have that."""
+    if reason := why_no_newer_kernel():
+        pytest.skip(reason)
+    return boot(tmp_path_factory.mktemp("newer"), programs, NEWER, NEWER_GROUPS)
+
+
+@pytest.fixture(params=["own_kernel", "newer_kernel"])
+def stock_kernel(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What groups saw that run on both kernels, on each of them."""
+    seen: dict[str, Any] = request.getfixturevalue(request.param)
+    return seen
 
 
 @dataclass(frozen=True)
@@ -254,3 +312,7 @@ def watched(seen: dict[str, Any], group: str, scenario: str) -> Watched:
     notes = seen[group][scenario]
     assert "error" not in notes, notes["error"]
     return Watched(notes)
+
+
+if __name__ == "__main__" and (reason := why_no_newer_kernel()):
+    sys.stderr.write(f"{reason}\n")

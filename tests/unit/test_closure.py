@@ -92,10 +92,11 @@ class Mirror:
 
     def __init__(self, version: str = "1") -> None:
         self.version = version
+        self.mirrors = ["http://mirror.example/debian/"] * 2  # for the release, and for its updates
         self.asked: list[str] = []
 
     def __call__(self, argv: list[str], deadline: Deadline, *, cwd: Path | None = None, **_: Any) -> process.Done:
-        program = next(word for word in argv if word in ("update", "install", "show", "download"))
+        program = next(word for word in argv if word in ("update", "install", "show", "download", "indextargets"))
         self.asked.append(program)
         words = argv[argv.index(program) + 1 :]
         names = [word.partition("=")[0] for word in words if not word.startswith("-")]
@@ -115,6 +116,8 @@ class Mirror:
                 raise process.CommandFailed(process.Done(tuple(argv), 100, "", f"E: not found: {gone}", 0.1))
             for name in names:
                 (cwd / f"{name}_{self.version}_amd64.deb").write_text("deb")
+        elif program == "indextargets":
+            said = "".join(f"{mirror}\n" for mirror in self.mirrors)
         return process.Done(tuple(argv), 0, said, "", 0.1)
 
 
@@ -132,6 +135,23 @@ def test_a_plan_is_resolved_once_and_then_taken_from_the_cache(tmp_path: Path, m
     other = {**PLAN, "roles": {"r": {**PLAN["roles"]["r"], "packages": ["a", "b"]}}}
     assert apt.Apt(tmp_path).lock(other, soon()) != one
     assert mirror.asked.count("update") == 1, "the index is fresh for a day"
+
+
+def test_another_release_comes_from_the_machines_own_mirrors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = Mirror()
+    monkeypatch.setattr(apt, "run", mirror)
+    apt.Apt(tmp_path, "trixie").lock(PLAN, soon())
+    (source,) = (tmp_path / "sources.list").read_text().splitlines()
+    assert source.startswith("deb [signed-by=") and source.endswith("] http://mirror.example/debian/ trixie main")
+
+
+def test_another_release_where_the_machine_has_no_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = Mirror()
+    mirror.mirrors = []
+    monkeypatch.setattr(apt, "run", mirror)
+    with pytest.raises(Problem, match="release trixie is not to be had") as told:
+        apt.Apt(tmp_path, "trixie").lock(PLAN, soon())
+    assert "no mirror of Debian itself" in told.value.cause and "apt-get update" in told.value.hint
 
 
 def test_a_package_that_is_damaged_is_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,8 +35,8 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
-def seen(stock_kernel: dict[str, Any]) -> Network:
-    return Network(stock_kernel["network"], may_refuse=False)
+def seen(own_kernel: dict[str, Any]) -> Network:
+    return Network(own_kernel["network"], may_refuse=False)
 
 
 def test_what_a_slow_and_lossy_device_does_to_a_connection(seen: Network) -> None:

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 @pytest.fixture
 def seen(stock_kernel: dict[str, Any], request: pytest.FixtureRequest) -> Watched:
     """What the scenario saw that has the test's name."""
-    return watched(stock_kernel, "node", request.node.name.removeprefix("test_"))
+    return watched(stock_kernel, "node", request.node.originalname.removeprefix("test_"))
 
 
 def test_statx(seen: Watched) -> None:

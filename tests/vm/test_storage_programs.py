@@ -12,13 +12,13 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 FILES = 10
 
 
-def seen(stock_kernel: dict[str, Any], scenario: str) -> Watched:
-    return watched(stock_kernel, "storage", scenario)
+def seen(own_kernel: dict[str, Any], scenario: str) -> Watched:
+    return watched(own_kernel, "storage", scenario)
 
 
 @pytest.mark.parametrize("name", ["ext4", "xfs", "fuse", "nfs"])
-def test_a_filesystems_operations_are_timed(stock_kernel: dict[str, Any], name: str) -> None:
-    run = seen(stock_kernel, name)
+def test_a_filesystems_operations_are_timed(own_kernel: dict[str, Any], name: str) -> None:
+    run = seen(own_kernel, name)
     # A directory listing is one call or more; a lookup may be part of the creation.
     for operation in ("read", "write", "sync", "rename", "unlink", "readdir", "lookup"):
         assert run.grown(f"{name}_latency_seconds_count", operation=operation) >= FILES, operation
@@ -28,19 +28,19 @@ def test_a_filesystems_operations_are_timed(stock_kernel: dict[str, Any], name: 
     assert run.grown(f"{name}_lost_total") == 0
 
 
-def test_errors_have_their_names(stock_kernel: dict[str, Any]) -> None:
-    assert seen(stock_kernel, "ext4").grown("ext4_errors_total", operation="write", error="EFBIG") >= 1
+def test_errors_have_their_names(own_kernel: dict[str, Any]) -> None:
+    assert seen(own_kernel, "ext4").grown("ext4_errors_total", operation="write", error="EFBIG") >= 1
 
 
-def test_what_a_fuse_server_was_asked_for(stock_kernel: dict[str, Any]) -> None:
-    run = seen(stock_kernel, "fuse")
+def test_what_a_fuse_server_was_asked_for(own_kernel: dict[str, Any]) -> None:
+    run = seen(own_kernel, "fuse")
     for request in ("lookup", "create", "write", "read", "fsync", "unlink"):
         assert run.grown("fuse_request_seconds_count", request=request) >= FILES, request
     assert 0 < run.mean("fuse_request_seconds", request="write") <= run.mean("fuse_latency_seconds", operation="write")
 
 
-def test_sunrpc(stock_kernel: dict[str, Any]) -> None:
-    run = seen(stock_kernel, "sunrpc")
+def test_sunrpc(own_kernel: dict[str, Any]) -> None:
+    run = seen(own_kernel, "sunrpc")
     for procedure in ("WRITE", "REMOVE", "RENAME"):
         labels = {"program": "nfs", "procedure": procedure}
         assert run.grown("sunrpc_stage_seconds_count", stage="rtt", **labels) >= FILES, procedure
@@ -54,8 +54,8 @@ def test_sunrpc(stock_kernel: dict[str, Any]) -> None:
     assert run.grown("sunrpc_lost_total") == 0
 
 
-def test_block(stock_kernel: dict[str, Any]) -> None:
-    run = seen(stock_kernel, "block")
+def test_block(own_kernel: dict[str, Any]) -> None:
+    run = seen(own_kernel, "block")
     written = {"device": "vda", "operation": "write"}
     assert run.grown("block_size_bytes_count", **written) >= 64
     assert run.grown("block_size_bytes_sum", **written) >= 64 * 4096
@@ -65,8 +65,8 @@ def test_block(stock_kernel: dict[str, Any]) -> None:
     assert run.grown("block_lost_total") == 0
 
 
-def test_pagecache(stock_kernel: dict[str, Any]) -> None:
-    run = seen(stock_kernel, "pagecache")
+def test_pagecache(own_kernel: dict[str, Any]) -> None:
+    run = seen(own_kernel, "pagecache")
     for op in ("add_to_page_cache_lru", "account_page_dirtied", "mark_page_accessed", "delete_from_page_cache"):
         assert run.grown("page_cache_ops_total", op=op) >= 100, op
     assert run.grown("page_cache_ops_total", op="mark_buffer_dirty") > 0
