@@ -26,7 +26,7 @@ SHELL = 'exec /bin/sh -c \'printf .; exec "${SHELL:-/bin/sh}" -c "$(cat)"\''
 OPTIONS = (
     "StrictHostKeyChecking=yes", "GlobalKnownHostsFile=/dev/null", "CheckHostIP=no", "UpdateHostKeys=no",
     "BatchMode=yes", "IdentityFile=none", "ForwardAgent=no", "ForwardX11=no",
-    "ConnectTimeout=15", "ServerAliveInterval=15", "ServerAliveCountMax=4",
+    "ConnectTimeout=60", "ServerAliveInterval=15", "ServerAliveCountMax=4",
     "KexAlgorithms=^curve25519-sha256",  # a tenth of the CPU time of what is first since OpenSSH 9.0
 )  # fmt: skip
 # OpenSSH's log says what its status does not: 255 may be the command's own, a signal, or no connection

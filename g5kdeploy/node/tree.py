@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 INFO = "g5kdeploy"  # as in gateway_program
 AT_ONCE = 64  # connections from a frontend to its nodes at the same moment
 OLDEST = (8, 9)  # the OpenSSH that says to an agent which machine it is asked for
-GRACE = 5.0  # seconds for what ended to be cleared away
+GRACE = 30.0  # seconds for an agent to be cleared away
 HEAD = "g5kdeploy-head"  # our own name in the topology
 
 Answer = Result | Problem | None
@@ -76,8 +76,9 @@ class Tree:
     def __exit__(self, *error: object) -> None:
         for branch in self._branches:
             branch.stop()
-        for thread in self._threads:
-            thread.join(GRACE)
+        for branch, thread in zip(self._branches, self._threads, strict=True):
+            if branch.lending:
+                thread.join(GRACE)
 
 
 class _Branch(EventHandler):  # type: ignore[misc]
@@ -93,6 +94,7 @@ class _Branch(EventHandler):  # type: ignore[misc]
         self._given: set[str] = set()  # nodes that the frontend was told of
         self._process: Any = None
         self._over = False
+        self.lending = False  # there is an agent, or soon
 
     def run(self) -> None:
         """Whatever goes wrong here, each node has its answer in the end."""
@@ -102,6 +104,9 @@ class _Branch(EventHandler):  # type: ignore[misc]
             identities = dict.fromkeys(path for hop, _ in self._nodes.values() for path in hop.keys)
             shown = [key for _, keys in self._nodes.values() for key in keys]
             way = self.gateway, self._reach.seen(self.gateway, None)[1]
+            self.lending = True
+            if self._over:
+                raise Unreachable(f"{self.gateway} is not needed any more")
             with lent(identities, way, self._user, shown, self._deadline) as agent:
                 login = self._reach.ssh_command(self.gateway, None, batch=True)
                 # ssh forwards no agent at all where it finds none for itself

@@ -83,12 +83,12 @@ def test_a_proxy_command_is_another_way(site: Site, tmp_path: Path) -> None:
 
 
 def test_a_proxy_command_that_ends_is_no_way(site: Site, tmp_path: Path) -> None:
-    """It is noticed, long before a handshake that is only slow is given up."""
+    """It is noticed: four handshakes that are only slow would take longer than this."""
     with (
         own_home(tmp_path, block("n", site.nodes[0], "ProxyCommand exit 1", f"IdentityFile {site.key}")) as reach,
         pytest.raises(Unreachable, match="cannot be reached"),
     ):
-        reach.remote("n", None).run("true", soon(wire.HANDSHAKE))
+        reach.remote("n", None).run("true", soon(3 * wire.HANDSHAKE))
 
 
 def test_the_block_that_grid5000_tells_its_users_to_write_is_understood(site: Site, tmp_path: Path) -> None:
