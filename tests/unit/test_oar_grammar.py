@@ -240,6 +240,7 @@ def test_filters_in_the_databases_sql(sql: str, ids: list[int]) -> None:
         ("core=1abc", 'trailing junk after numeric literal at or near "1abc"'),
         ("a.b=1", 'missing FROM-clause entry for table "a"'),
         ("(cluster='a'", "syntax error at end of input"),
+        ('cluster="a', "unterminated quoted identifier at or near \"\"a) AND (deploy = 'YES') ) AND"),
         ("cluster='a", 'syntax error at or near "YES"'),
     ],
 )

@@ -100,7 +100,7 @@ def every(call: Call, site: str) -> Document:
             users=None if blank(query.get("user")) else any_of(query["user"]),
             names=None if blank(query.get("name")) else any_of(query["name"]),
             projects=None if blank(query.get("project")) else any_of(query["project"]),
-            ids=None if blank(ids) else [] if isinstance(ids, dict) else [to_i(one) for one in any_of(ids)],
+            ids=None if blank(ids) else _numbers(ids),
             states=_states(query.get("state")),
             queues=None if query.get("queue") is None else any_of(query["queue"]),
             limit=limit,
@@ -117,6 +117,13 @@ def every(call: Call, site: str) -> Document:
             "links": [call.link("self", where, COLLECTION), call.link("parent", f"/sites/{site}")],
         }
     )
+
+
+def _numbers(given: Any) -> list[int]:
+    """Numbers of jobs; of those that are too long, and of mappings, there is no job."""
+    if isinstance(given, dict):
+        return []
+    return [number for number in map(to_i, any_of(given)) if len(str(number)) <= DIGITS]
 
 
 def _states(given: Any) -> tuple[str, ...] | None:
@@ -197,7 +204,7 @@ def request(params: dict[str, Any]) -> dict[str, Any]:
         if value:
             sent[singular] = value
     sent.update({key: params[key] for key in PASSED_ON if params.get(key) is not None})
-    if sent.get("project") == "":  # OAR's own API takes no empty values
+    if sent.get("project") in ("", []):  # OAR's own API takes no empty values
         del sent["project"]
     sent.update({key: to_i(params[key]) for key in NUMBERS if params.get(key) is not None})
     return sent

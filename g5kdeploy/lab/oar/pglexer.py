@@ -17,6 +17,7 @@ _KINDS = (
     ("string", rf"[eE]?{STRING}{_MORE}"),
     ("open", r"[eE]?'.*"),
     ("quoted", r'"(?:[^"]|"")*"'),
+    ("unquoted", r'".*'),
     ("word", r"[^\W\d][\w$]*"),
     ("junk", rf"(?>{_NUMBER})[^\W\d][\w$]*"),
     ("number", _NUMBER),
@@ -78,6 +79,8 @@ class Lexer:
             raise self.types.bad(f'trailing junk after numeric literal at or near "{text}"', at)
         if kind == "open":
             raise self.types.bad(f'unterminated quoted string at or near "{text}"', at)
+        if kind == "unquoted":
+            raise self.types.bad(f'unterminated quoted identifier at or near "{text}"', at)
         if kind == "operator" and len(text) > 1 and not re.search("[~!@#%^&|`?]", text):
             text = text.rstrip("+-") or text[0]
         self.token, self.end = Token(kind, text, at), at + len(text)
