@@ -347,6 +347,8 @@ def test_lists_of_values(lab: Lab) -> None:
 
     assert found(f"job_id[]={numbers[0]}&job_id[]={numbers[2]}&job_id[]=x") == [numbers[0], numbers[2]]
     assert found("name[]=a&name[]=b&user[]=jdoe") == numbers[:2]
+    response, text = ask(lab, write("DELETE", f"{JOBS}/{numbers[0]}x", None, 404))
+    assert (response.status, text) == (404, f"Job id '{numbers[0]}x' cannot be found.")
     assert found("job_id=99999999999999999999") == found("job_id[a]=1") == []
     assert found("user[]&queue=default") == numbers and found("queue[]=admin") == found("user[]=") == []
     for query, trouble in (

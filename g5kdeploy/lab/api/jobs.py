@@ -224,7 +224,7 @@ def delete(call: Call, site: str, job: str) -> Empty:
     found = _find(call, site, job)
     call.only(found.user)
     try:
-        said = call.scheduler(site).delete(found.id, user)
+        said = call.scheduler(site).delete(_known(call, site, job), user)
     except Refused as error:
         raise backend_failure(call, f"/sites/{site}/internal/oarapi/jobs/{job}.json", error) from error
     call.more.append(("X-Oar-Info", " ".join(said.splitlines()) or "-"))
@@ -246,7 +246,8 @@ def walltime(call: Call, site: str, job: str) -> Document:
 
 
 def _known(call: Call, site: str, text: str) -> int:
-    number = to_i(text)
+    """The number of a job that OAR's own API knows by that text."""
+    number = int(text) if re.fullmatch(r"[0-9]+", text) else 0
     if len(str(number)) > DIGITS or call.scheduler(site).job(number) is None:
         raise HttpError(404, f"Job id '{text}' cannot be found.")
     return number
