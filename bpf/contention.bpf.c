@@ -100,13 +100,10 @@ int futex_begins(struct syscall_enter *ctx)
 SEC("tp/syscalls/sys_exit_futex")
 int futex_ends(struct syscall_exit *ctx)
 {
-    u64 *started = task_value(&futex_started, 0);
+    u64 took = elapsed(task_value(&futex_started, 0));
 
-    if (!started || !*started)
-        return 0;
-    if (!timed_add(&futex_wait_seconds, ctx->ret < 0 ? -ctx->ret : 0, bpf_ktime_get_ns() - *started))
+    if (took && !timed_add(&futex_wait_seconds, ctx->ret < 0 ? -ctx->ret : 0, took))
         array_add(&contention_lost_total, LOST_FUTEX, 1);
-    *started = 0;
     return 0;
 }
 

@@ -61,11 +61,9 @@ SEC("fexit/request_wait_answer")
 int BPF_PROG(fuse_request_ends)
 {
     struct request *request = task_value(&fuse_request_started, 0);
+    u64 took = request ? elapsed(&request->at) : 0;
 
-    if (!request || !request->at)
-        return 0;
-    if (!timed_add(&fuse_request_seconds, request->opcode, bpf_ktime_get_ns() - request->at))
+    if (took && !timed_add(&fuse_request_seconds, request->opcode, took))
         array_add(&fuse_lost_total, LOST_LATENCY, 1);
-    request->at = 0;
     return 0;
 }

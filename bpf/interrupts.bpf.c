@@ -40,13 +40,7 @@ static __always_inline int begin(u32 slot)
 
 static __always_inline u64 ended(u32 slot)
 {
-    u64 *started = bpf_map_lookup_elem(&interrupts_started, &slot), took;
-
-    if (!started || !*started)
-        return 0;
-    took = bpf_ktime_get_ns() - *started;
-    *started = 0;
-    return took;
+    return elapsed(bpf_map_lookup_elem(&interrupts_started, &slot));
 }
 
 SEC("tp_btf/irq_handler_entry")

@@ -41,12 +41,10 @@ static __always_inline int begin(u32 kind)
 static __always_inline int end(u32 kind)
 {
     struct started *started = task_value(&reclaim_started, 0);
+    u64 took = started ? elapsed(&started->at[kind]) : 0;
 
-    if (!started || !started->at[kind])
-        return 0;
-    if (!timed_add(&reclaim_seconds, kind, bpf_ktime_get_ns() - started->at[kind]))
+    if (took && !timed_add(&reclaim_seconds, kind, took))
         array_add(&memory_lost_total, LOST_LATENCY, 1);
-    started->at[kind] = 0;
     return 0;
 }
 

@@ -91,15 +91,13 @@ int net_rx_entry(u64 *ctx)
 SEC("tp_btf/softirq_exit")
 int net_rx_exit(u64 *ctx)
 {
-    u64 *entered;
+    u64 took;
 
     if ((u32)ctx[0] != NET_RX)
         return 0;
-    entered = moment(ENTERED);
-    if (!entered || !*entered)
-        return 0;
-    observe(&net_rx_run_seconds, bpf_ktime_get_ns() - *entered);
-    *entered = 0;
+    took = elapsed(moment(ENTERED));
+    if (took)
+        observe(&net_rx_run_seconds, took);
     return 0;
 }
 

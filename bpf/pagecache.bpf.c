@@ -76,13 +76,10 @@ int BPF_PROG(writeback_begins)
 SEC("tp_btf/writeback_written")
 int BPF_PROG(writeback_ends, void *device, struct wb_writeback_work *work)
 {
-    u64 *started = task_value(&writeback_started, 0);
+    u64 took = elapsed(task_value(&writeback_started, 0));
 
-    if (!started || !*started)
-        return 0;
-    if (!timed_add(&writeback_seconds, work->reason, bpf_ktime_get_ns() - *started))
+    if (took && !timed_add(&writeback_seconds, work->reason, took))
         array_add(&page_cache_lost_total, LOST_WRITEBACK, 1);
-    *started = 0;
     return 0;
 }
 

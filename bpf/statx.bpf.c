@@ -51,15 +51,12 @@ int statx_enter(struct syscall_enter *ctx)
 SEC("tp/syscalls/sys_exit_statx")
 int statx_exit(struct syscall_exit *ctx)
 {
-    u64 *started = task_value(&statx_started, 0), took;
+    u64 took = elapsed(task_value(&statx_started, 0));
     struct latency_key latency = {};
     struct call_key call = {};
 
-    if (!started || !*started)
+    if (!took)
         return 0;
-    took = bpf_ktime_get_ns() - *started;
-    *started = 0;
-
     call.cgroup = latency.cgroup = bpf_get_current_cgroup_id();
     if (!hash_add(&statx_calls_total, &call, 1))
         array_add(&statx_lost_total, LOST_CALL, 1);

@@ -70,10 +70,11 @@ int BPF_PROG(syscalls_exit, void *registers, s64 result)
     struct call_key key = {};
     u64 took;
 
-    if (!p || !p->started) /* most calls, where there is a list: not worth a look at the clock */
+    if (!p)
         return 0;
-    took = bpf_ktime_get_ns() - p->started;
-    p->started = 0;
+    took = elapsed(&p->started);
+    if (!took) /* most calls, where there is a list: not worth a look at the clock */
+        return 0;
     key.call = error.call = p->call;
     if (!hash_add(&syscalls_total, &key, 1))
         array_add(&syscalls_lost_total, LOST_CALL, 1);

@@ -103,9 +103,8 @@ int tcp_segment(u64 *ctx)
     return 0;
 }
 
-static __always_inline void connect_ended(struct sock *sk, u64 began, int state)
+static __always_inline void connect_ended(struct sock *sk, u64 took, int state)
 {
-    u64 took = bpf_ktime_get_ns() - began;
     struct connect_key key = {.port = bpf_ntohs(sk->__sk_common.skc_dport)};
 
     if (state == TCP_ESTABLISHED)
@@ -121,7 +120,7 @@ int tcp_state(u64 *ctx)
 {
     struct sock *sk = (void *)ctx[0];
     int before = ctx[1], after = ctx[2];
-    u64 *begun;
+    u64 *begun, took;
 
     if (sk->sk_protocol != PROTOCOL_TCP)
         return 0;
@@ -132,11 +131,9 @@ int tcp_state(u64 *ctx)
         else
             lost(LOST_CONNECT_BEGIN);
     } else if (before == TCP_SYN_SENT && (after == TCP_ESTABLISHED || after == TCP_CLOSE)) {
-        begun = bpf_sk_storage_get(&tcp_connect_begun, sk, 0, 0);
-        if (begun && *begun) {
-            connect_ended(sk, *begun, after);
-            *begun = 0;
-        }
+        took = elapsed(bpf_sk_storage_get(&tcp_connect_begun, sk, 0, 0));
+        if (took)
+            connect_ended(sk, took, after);
     }
     return 0;
 }

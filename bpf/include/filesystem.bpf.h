@@ -52,12 +52,10 @@ struct started {
     {                                                                                      \
         struct started *started = task_value(&name##_started, 0);                          \
         struct error_key error = {.operation = operation, .error = -result};               \
-        u64 took;                                                                          \
+        u64 took = started ? elapsed(&started->at[operation]) : 0;                         \
                                                                                            \
-        if (!started || !started->at[operation])                                           \
+        if (!took)                                                                         \
             return 0;                                                                      \
-        took = bpf_ktime_get_ns() - started->at[operation];                                \
-        started->at[operation] = 0;                                                        \
         if (!timed_add(&name##_latency_seconds, operation, took))                          \
             array_add(&name##_lost_total, LOST_LATENCY, 1);                                \
         if (result < 0 && result >= -4095 && result != -QUEUED &&                          \

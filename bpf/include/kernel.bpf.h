@@ -47,3 +47,15 @@ static __always_inline int counted_task(void)
         return 0;
     return !filter_cgroup || bpf_get_current_ancestor_cgroup_id(filter_cgroup_level) == filter_cgroup;
 }
+
+/* Nanoseconds since the moment that is kept there, which is forgotten now; 0: there is none, its beginning was not seen. */
+static __always_inline u64 elapsed(u64 *since)
+{
+    u64 took;
+
+    if (!since || !*since)
+        return 0;
+    took = bpf_ktime_get_ns() - *since;
+    *since = 0;
+    return took;
+}

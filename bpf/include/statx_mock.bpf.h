@@ -151,10 +151,11 @@ int statx_mock_exit(struct syscall_exit *ctx)
     int asked;
     u64 took;
 
-    if (!p || !p->started)
+    if (!p)
         return 0;
-    took = bpf_ktime_get_ns() - p->started;
-    p->started = 0;
+    took = elapsed(&p->started);
+    if (!took)
+        return 0;
     array_observe(&statx_mock_latency_seconds, latency_bucket(took), LATENCY_SUM, took);
     if (p->answered)
         return 0;
