@@ -47,7 +47,7 @@ class Supervisor:
         allowed = deadline.within(self.plan.seconds + GRACE_SECONDS, f"the test script {self.script.name}")
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(word for word in (root, os.environ.get("PYTHONPATH", "")) if word)
-        words: list[str | Path] = [sys.executable, "-m", "g5kdeploy.vmtest.driver", plan_file]
+        words: list[str | Path] = [sys.executable, "-m", "g5kdeploy.vmtest.driver", plan_file, str(os.getpid())]
         with (self.folder / LOG).open("w") as self._log:
             try:
                 done = process.run(words, allowed, check=False, env={"PYTHONPATH": path}, out=self._line)

@@ -157,8 +157,10 @@ class VirtualMachine(Machine):
     def close(self) -> None:
         """Cut the power and close the connections; nothing happens when it is off."""
         with self._lock:
+            if self._boot is not None:
+                self._boot.off = True
+            self.qemu.stop()  # first: whatever a connection waits for, the machine is gone
             self._hang_up()
-            self.qemu.stop()
 
 
 class _Boot:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,8 +14,11 @@ import pytest
 
 from g5kdeploy.vmtest import Kind
 from g5kdeploy.vmtest.errors import RequestedAssertionFailed, TimeUp, Unsupported, in_seconds
+from g5kdeploy.vmtest.plan import Plan
 from g5kdeploy.vmtest.script import Script, explained, kind_of, retry
 from g5kdeploy.vmtest.wire import Wire, parse
+
+ROOT = Path(__file__).parents[2]
 
 
 class Ran:
@@ -111,3 +118,27 @@ def test_events_travel_behind_what_is_printed() -> None:
     for line in ("just text", "@m@{broken", "@m@[1]"):
         printed, event = parse("@m@", line)
         assert event is None and (printed == line or not printed)
+
+
+def driver(folder: Path, text: str, parent: int) -> subprocess.Popen[str]:
+    (folder / "test.py").write_text(text)
+    plan = Plan("@@", str(folder / "test.py"), str(folder), 600, str(folder), None, str(folder / "known_hosts"))
+    plan.save(folder / "plan.json")
+    words = [sys.executable, "-m", "g5kdeploy.vmtest.driver", str(folder / "plan.json"), str(parent)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+
+
+def test_a_script_that_swallows_everything_is_ended(tmp_path: Path) -> None:
+    deaf = "import time\nwhile True:\n  try:\n    print('here', flush=True); time.sleep(1000)\n  except BaseException: pass\n"
+    with driver(tmp_path, deaf, os.getpid()) as process:
+        assert process.stdout is not None
+        while "here" not in process.stdout.readline():
+            pass
+        process.terminate()
+        assert process.wait(120) == 128 + signal.SIGTERM
+
+
+def test_nothing_runs_for_a_parent_that_is_gone(tmp_path: Path) -> None:
+    with driver(tmp_path, "print('never')", os.getpid() + 1) as process:
+        said, _ = process.communicate(timeout=120)
+        assert (process.returncode, said) == (143, "")
