@@ -49,28 +49,10 @@ class NotAllowed(Failure):
     code = ExitCode.NOT_ALLOWED
 
 
-class PartlyDone(Failure):
-    """Some nodes were lost, the rest finished."""
-
-    code = ExitCode.PARTLY
-
-
 class NoResources(Failure):
     """More nodes than exist, none free in the window, or the reservation was refused."""
 
     code = ExitCode.NO_RESOURCES
-
-
-class Taken(Failure):
-    """Held by another run."""
-
-    code = ExitCode.HELD
-
-
-class Changed(Failure):
-    """A regression, or a plan that has changes."""
-
-    code = ExitCode.CHANGES
 
 
 class TimeOver(Failure):

@@ -6,7 +6,7 @@ from g5kdeploy.node.kernel import Ability, KernelAnswer, probe_kernel
 from g5kdeploy.node.problems import ConnectionLost, HostKeyChanged, LoginRefused, RemoteFailed, Result, Unreachable
 from g5kdeploy.node.reach import Reach
 from g5kdeploy.node.remote import Remote
-from g5kdeploy.node.state import NodeState, Stage
+from g5kdeploy.node.state import Stage
 
 __all__ = [
     "Ability",
@@ -15,7 +15,6 @@ __all__ = [
     "KernelAnswer",
     "LoginRefused",
     "Merged",
-    "NodeState",
     "Reach",
     "Remote",
     "RemoteFailed",

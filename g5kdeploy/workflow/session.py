@@ -133,13 +133,10 @@ class Session:
 
     def nodes(self, *, role: str | None = None, at_least: Stage | None = None) -> dict[str, str]:
         """Full name → role of the run's nodes that are not lost, those of one role, those that came so far."""
-        order = [Stage.RESERVED, Stage.DEPLOYED, Stage.BOOTED, Stage.INSTRUMENTED]
         return {
             name: node["role"]
             for name, node in sorted(self.run.nodes().items())
-            if node["stage"] != Stage.LOST
-            and role in (None, node["role"])
-            and (at_least is None or order.index(Stage(node["stage"])) >= order.index(at_least))
+            if role in (None, node["role"]) and Stage(node["stage"]).reached(at_least or Stage.RESERVED)
         }
 
     def instrumented(self) -> dict[str, str]:

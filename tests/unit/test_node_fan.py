@@ -9,7 +9,6 @@ import pytest
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.node import (
-    NodeState,
     Result,
     Stage,
     Unreachable,
@@ -18,7 +17,6 @@ from g5kdeploy.node import (
     fold,
     merge,
 )
-from g5kdeploy.node.state import WrongStage
 
 
 def test_each_node_has_its_answer_or_its_problem_in_order() -> None:
@@ -80,24 +78,7 @@ def test_equal_answers_are_merged_the_largest_group_first() -> None:
     ]
 
 
-def test_a_node_goes_on_step_by_step() -> None:
-    node = NodeState("n1", "server")
-    node.reach(Stage.DEPLOYED, kernel="5.10")
-    with pytest.raises(WrongStage, match="booted comes first"):
-        node.reach(Stage.INSTRUMENTED)
-    node.reach(Stage.BOOTED, kernel="6.1")
-    node.require(Stage.DEPLOYED)
-    with pytest.raises(WrongStage, match="not yet instrumented"):
-        node.require(Stage.INSTRUMENTED)
-    assert NodeState.from_dict(node.as_dict()) == node
-    assert node.facts == {"kernel": "6.1"}
-
-
-def test_a_lost_node_says_why_until_it_is_deployed_again() -> None:
-    node = NodeState("n1", stage=Stage.BOOTED)
-    node.lose("it does not answer")
-    for use in (lambda: node.require(Stage.RESERVED), lambda: node.reach(Stage.BOOTED)):
-        with pytest.raises(WrongStage, match="it does not answer"):
-            use()
-    node.reach(Stage.DEPLOYED)
-    assert node.lost_because == ""
+def test_a_node_that_is_lost_has_come_nowhere() -> None:
+    came = [stage for stage in Stage if Stage.BOOTED.reached(stage)]
+    assert came == [Stage.RESERVED, Stage.DEPLOYED, Stage.BOOTED]
+    assert not any(Stage.LOST.reached(stage) for stage in Stage)
