@@ -83,10 +83,15 @@ class Emitter:
         try:
             yield end
         except BaseException as error:
-            said = str(error) if isinstance(error, (Problem, OSError)) else type(error).__name__
-            self.emit(node, step, State.FAILED, said, self.clock.monotonic() - began)
+            self.emit(node, step, State.FAILED, _words(error), self.clock.monotonic() - began)
             raise
         self.emit(node, step, end.state, end.text, self.clock.monotonic() - began)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return str(error) if isinstance(error, (Problem, OSError)) else type(error).__name__
 
 
 @dataclass

@@ -70,7 +70,7 @@ def line_of(event: Event) -> str:
     line = " ".join(word for word in words if word)
     first, *rest = clean(event.detail).strip().splitlines() or [""]
     if first:
-        told = event.state in (State.FAILED, State.WARNING, State.NOTE)
+        told = event.state in (State.FAILED, State.WARNING) or (event.state is State.NOTE and not whole)
         line += f": {first}" if told else f" {first}"
     shown = [] if whole and event.state is State.FAILED else rest
     return "\n".join([line, *(f"    {more}" for more in shown)])

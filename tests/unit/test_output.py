@@ -55,6 +55,16 @@ def test_other_forms() -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "said"), [(KeyboardInterrupt(), "interrupted"), (OSError(28, "no space"), "no space")]
+)
+def test_why_a_step_ended_is_told_in_words(error: BaseException, said: str) -> None:
+    events: list[Event] = []
+    with pytest.raises(type(error)), Emitter("run", "build", [events.append]).step("sign"):
+        raise error
+    assert (events[-1].state, said in events[-1].detail) == (State.FAILED, True)
+
+
+@pytest.mark.parametrize(
     ("choice", "environ", "terminal", "wanted"),
     [
         ("auto", {}, True, True),
@@ -84,6 +94,8 @@ def test_an_event_as_a_line() -> None:
     assert line_of(event(State.FAILED, 1.5, "no\x1b[2J\nroute", "")) == "deploy   pull FAILED (1.5 s): no\n    route"
     whole = Event("run", "build", "", "build", State.FAILED, 1.5, "no\nroute")
     assert line_of(whole) == "build    FAILED (1.5 s): no"
+    note = Event("run", "reserve", "", "reserve", State.NOTE, None, "planned on lab/vm")
+    assert line_of(note) == "reserve  planned on lab/vm"
     assert line_of(event(State.NOTE, None, "hello")) == "deploy   [vm-1] pull: hello"
 
 
