@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,8 +17,10 @@ from pathlib import Path
 import pytest
 from ClusterShell.Communication import MessageProcessingError, StdOutMessage
 
+from g5kdeploy.base import process
 from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.node import ConnectionLost, HostKeyChanged, LoginRefused, Reach, Result, Unreachable, tree
+from g5kdeploy.node.agent import lent
 from g5kdeploy.node.many import run_on
 from tests.support.reaching import block, soon, until
 from tests.support.sshd import DEFAULT_PATH, SSHD, SshServer, make_key, write_ssh_config
@@ -195,10 +198,10 @@ def test_an_interrupt_ends_all_of_it(crowd: Crowd, reach: Reach, begun: Path, tm
     folder.mkdir()
     words = [sys.executable, "-c", PROGRAM, str(crowd.home), str(reach.known_hosts), crowd.user, LONG]
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
-    with subprocess.Popen(words, env=environ, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(words, env=environ, stderr=subprocess.DEVNULL) as running:
         until(begun.exists, "the command begins")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(180) != 0
+        running.send_signal(signal.SIGINT)
+        assert running.wait(180) != 0
     until(lambda: not crowd.frontend.busy(), "the frontend is left")
     until(lambda: not crowd.nodes["n1"].busy(), "the node is left")
     assert list(folder.iterdir()) == [], "no agent stays"
@@ -214,6 +217,36 @@ def test_a_frontend_that_cannot_is_done_without(crowd: Crowd, reach: Reach, tmp_
         crowd.write(crowd.frontend)
         bare.close()
     assert [getattr(answer, "stdout", answer) for answer in answers.values()] == ["here\n"] * 2
+
+
+def test_lent_keys_open_the_nodes_from_the_frontend_alone(crowd: Crowd, reach: Reach) -> None:
+    reach.remote("gate", None).run("true", soon())  # its host key is known now
+    keys, behind = reach.seen("gate", None)[1], reach.seen("n1")[1]
+    options = (
+        "-F",
+        "none",
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+        "-o",
+        "BatchMode=yes",
+    )
+    with lent([crowd.key], ("gate", keys), crowd.user, behind, soon()) as agent:
+        environ = {"SSH_AUTH_SOCK": str(agent)}
+
+        def enter(name: str) -> list[str]:
+            words = ("-o", "IdentityFile=none", "-p", str(crowd.nodes[name].port), f"{crowd.user}@127.0.0.1", "true")
+            return ["ssh", *options, *words]
+
+        def from_the_frontend(name: str) -> int:
+            words = [*reach.ssh_command("gate", None, batch=True), shlex.join(enter(name))]
+            words[1:1] = ["-o", f"ForwardAgent={agent}"]
+            return process.run(words, soon(), env=environ, check=False).returncode
+
+        assert from_the_frontend("n1") == 0
+        assert from_the_frontend("n2") == 255
+        assert process.run(enter("n1"), soon(), env=environ, check=False).returncode == 255
 
 
 def test_what_a_frontend_says_runs_nothing() -> None:
