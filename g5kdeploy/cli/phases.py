@@ -82,7 +82,15 @@ def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
         at, policy = more.get("at") or "", more.get("policy") or ""
         sites = named(more.get("sites"))
         site = more.get("site") or ""
-        return chain.do(session, name, work=lambda session: reserving.reserve(session, wait, at, policy, sites, site))
+        try:
+            return chain.do(
+                session, name, work=lambda session: reserving.reserve(session, wait, at, policy, sites, site)
+            )
+        except KeyboardInterrupt:
+            if session.records.unreleased(run=session.run.id):
+                told = f"the job stays in the queue; g5kdeploy release {session.experiment.file} takes it back"
+                session.emit.note(name, told)
+            raise
     if name == "vmtest" and more.get("again"):
         return chain.do(session, name, again=True, work=lambda session: checking.vmtest(session, reuse=False))
     return chain.do(session, name, again=bool(more.get("again")))

@@ -6,15 +6,17 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.cli import checks, nodes
+from g5kdeploy.cli import checks, nodes, phases
 from g5kdeploy.cli.exec import as_item, show
 from g5kdeploy.cli.init import FILES, name_from
 from g5kdeploy.cli.main import main
 from g5kdeploy.cli.nodes import outcome, split
+from g5kdeploy.events.event import Emitter, Event
 from g5kdeploy.events.failure import ExitCode, InvalidUse, NotAllowed
 from g5kdeploy.experiment import load
 from g5kdeploy.node import Result
@@ -244,3 +246,22 @@ def test_a_command_on_nodes_wants_a_time(capsys: pytest.CaptureFixture[str]) -> 
 def test_status_needs_a_testbed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status"]) == ExitCode.USAGE
     assert "--testbed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("held", [[], ["a record"]])
+def test_who_leaves_while_a_job_waits_is_told_that_it_stays(held: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("g5kdeploy.workflow.chain.do", interrupted)
+    events: list[Event] = []
+    session = SimpleNamespace(
+        run=SimpleNamespace(id="20261128-1200"),
+        experiment=SimpleNamespace(file=Path("/home/me/experiment.yaml")),
+        records=SimpleNamespace(unreleased=lambda run: held if run == "20261128-1200" else []),
+        emit=Emitter("20261128-1200", "reserve", [events.append]),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        phases._do(session, "reserve", {})
+    told = ["the job stays in the queue; g5kdeploy release /home/me/experiment.yaml takes it back"]
+    assert [event.detail for event in events] == (told if held else [])
