@@ -40,10 +40,48 @@ def test_runqueue(seen: Watched) -> None:
     assert seen.grown("runqueue_lost_total") == 0
 
 
+def test_runqueue_length(seen: Watched) -> None:
+    assert seen.grown("runqueue_length_count") > seen.grown("runqueue_length_bucket", le="1.0")
+    assert seen.mean("runqueue_length") > 0
+
+
+def test_offcpu(seen: Watched) -> None:
+    assert seen.grown("offcpu_seconds_count", state="interruptible") >= 5
+    assert seen.grown("offcpu_seconds_sum", state="interruptible") >= 0.5
+    assert 0 < seen.mean("offcpu_seconds", state="uninterruptible") < 60
+    assert seen.grown("offcpu_lost_total") == 0
+
+
+def test_throttling(seen: Watched) -> None:
+    assert seen.grown("cpu_throttled_seconds_count", cgroup="/sys/fs/cgroup/slow") >= 5
+    assert 0 < seen.mean("cpu_throttled_seconds", cgroup="/sys/fs/cgroup/slow") < 60
+    assert seen.grown("throttling_lost_total") == 0
+
+
+def test_shrinkers(seen: Watched) -> None:
+    assert seen.grown("shrinker_seconds_count") > 0
+    assert 0 < seen.mean("shrinker_seconds", shrinker="super_cache_scan") < 60
+    assert seen.grown("shrinker_objects_total", shrinker="super_cache_scan") > 0
+    assert seen.grown("shrinkers_lost_total") == 0
+
+
+def test_llc(seen: Watched) -> None:
+    """QEMU's processors have no such counters, which is told; the same program on another event counts."""
+    after = seen.notes["after"]
+    assert after['g5k_bpf_program_loaded{config="llc"}'] == 1
+    reasons = [name for name in after if name.startswith('g5k_bpf_failure_info{config="llc"')]
+    assert any("this machine has no perf event type=0,config=3,frequency=99" in reason for reason in reasons), reasons
+    clock = Watched(seen.notes["clock"])
+    for event in ("references", "misses"):
+        assert clock.grown(f"llc_{event}_total", cgroup="/sys/fs/cgroup/llc") > 0
+    assert clock.grown("llc_lost_total") == 0
+
+
 def test_memory(seen: Watched) -> None:
     assert seen.notes["status"] in {-9, 137}
     assert seen.grown("oom_kills_total", cgroup="/sys/fs/cgroup/hungry") == 1
-    assert 0 < seen.mean("reclaim_seconds", kind="memcg") < 60
+    for kind in ("memcg", "compaction"):
+        assert 0 < seen.mean("reclaim_seconds", kind=kind) < 60
     assert seen.grown("memory_lost_total") == 0
 
 

@@ -47,6 +47,7 @@ def test_every_drop_reason_has_its_name() -> None:
         ("net_rx", "net_rx_wait_seconds", "LATENCY_MIN", "SOFTIRQ_MAX"),
         ("net_rx", "net_rx_run_seconds", "LATENCY_MIN", "SOFTIRQ_MAX"),
         ("net_rx", "napi_poll_packets", "", "PACKETS_MAX"),
+        ("runqueue_length", "runqueue_length", "", "LONGEST"),
     ],
 )
 def test_histograms_have_the_bounds_that_the_programs_use(program: str, metric: str, low: str, high: str) -> None:
@@ -64,7 +65,10 @@ def test_histograms_have_the_bounds_that_the_programs_use(program: str, metric: 
 
 @pytest.mark.parametrize(
     "program",
-    ["tcp", "tcp_queues", "packet_drops", "socket_drops", "multicast", "igmp", "net_rx", "xdp", "xdp_errors"],
+    [
+        *("tcp", "tcp_queues", "packet_drops", "socket_drops", "multicast", "igmp", "net_rx", "xdp", "xdp_errors"),
+        *("offcpu", "throttling", "shrinkers", "llc"),
+    ],
 )
 def test_every_loss_has_its_word(program: str) -> None:
     text = (SOURCES / f"{program}.bpf.c").read_text()
