@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,19 @@ WHY_NOT = nodes.missing() or (f"needs {', '.join(closures.missing())}" if closur
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     """Two nodes, their site, and an experiment on both."""
+    yield from _open(tmp_path)
+
+
+@pytest.fixture
+def two_places(tmp_path: Path) -> Iterator[Place]:
+    """The same with a node on each of two sites; it knows the public web of the first alone."""
+    yield from _open(tmp_path, sites=("lab", "west"))
+
+
+def _open(folder: Path, **more: Any) -> Iterator[Place]:
     if WHY_NOT:
         pytest.skip(WHY_NOT)
-    made = Place(tmp_path)
+    made = Place(folder, **more)
     try:
         yield made
     finally:

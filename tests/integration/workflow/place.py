@@ -23,6 +23,7 @@ from g5kdeploy.closure.build import inputs
 from g5kdeploy.closure.manifest import Manifest, PathInfo, RoleClosure
 from g5kdeploy.lab.deployments import Deployment, Report
 from tests.contract.scripted import HandClock, Lab, Script, ScriptedDeployer
+from tests.contract.testbed_world import small_world
 from tests.support.nodes import Node
 from tests.support.sshd import DEFAULT_PATH, SshServer, make_key, write_ssh_config
 
@@ -77,18 +78,24 @@ class Deployer(ScriptedDeployer):
 
 
 class Place:
-    """The testbed, an experiment, and the command line. `home` is G5KDEPLOY_HOME."""
+    """The testbed, an experiment, and the command line. `home` is G5KDEPLOY_HOME.
 
-    def __init__(self, folder: Path, count: int = 2) -> None:
+    With `sites` there is one node on each of them, in the place of `count` on the only one. One machine is all frontends.
+    """
+
+    def __init__(self, folder: Path, count: int = 2, sites: Sequence[str] = ()) -> None:
         self.folder = folder
         self.home = folder / "g5k"
         self._started: list[subprocess.Popen[str]] = []
         with contextlib.ExitStack() as undo:  # when a part fails, those before it are ended
-            self._set_up(folder, count, undo)
+            self._set_up(folder, count, sites, undo)
             self._undo = undo.pop_all()
 
-    def _set_up(self, folder: Path, count: int, undo: contextlib.ExitStack) -> None:
-        self.lab = Lab(folder / "lab", nodes=count, now=time.time(), pace=100, deployer=self._deployer)
+    def _set_up(self, folder: Path, count: int, sites: Sequence[str], undo: contextlib.ExitStack) -> None:
+        now = time.time()
+        world = small_world(*sites, now=now) if sites else None
+        self.lab = Lab(folder / "lab", nodes=count, world=world, now=now, pace=100, deployer=self._deployer)
+        names = [f"vm{site}-1.{site}.grid5000.fr" for site in sites] or self.lab.node_names(count)
         undo.callback(self.lab.close)
         client = self.home / "state" / "lab" / "home"
         self.lab.write_home(client, "jdoe", "secret")
@@ -96,12 +103,12 @@ class Place:
         authorized = key.with_suffix(".pub").read_text()
         self.public = folder / "frontend" / "public"
         self.public.mkdir(parents=True)
-        self.frontend = self._frontend(authorized, count)
+        self.frontend = self._frontend(authorized, names)
         undo.callback(self.frontend.close)
-        with ThreadPoolExecutor(count) as pool:
+        with ThreadPoolExecutor(len(names)) as pool:
             made = {
                 name: pool.submit(Node, name, folder / name.partition(".")[0], authorized, self.public)
-                for name in self.lab.node_names(count)
+                for name in names
             }
         self.nodes = {name: one.result() for name, one in made.items() if one.exception() is None}
         undo.callback(self._close_nodes)
@@ -110,7 +117,8 @@ class Place:
         self.deployer.nodes = self.nodes
         for node in self.nodes.values():
             (node.folder / "workload").write_text(WORKLOAD)
-        hosts = {"flab.lab.grid5000.fr": self.frontend} | {name: node.sshd for name, node in self.nodes.items()}
+        hosts = {f"f{site}.{site}.grid5000.fr": self.frontend for site in sites or ("lab",)}
+        hosts |= {name: node.sshd for name, node in self.nodes.items()}
         write_ssh_config(
             client,
             *(
@@ -133,11 +141,11 @@ class Place:
         self.deployer = Deployer(hand)
         return self.deployer
 
-    def _frontend(self, authorized: str, count: int) -> SshServer:
+    def _frontend(self, authorized: str, names: Sequence[str]) -> SshServer:
         home = self.folder / "frontend"
         programs = home / "bin"
         programs.mkdir()
-        lines = "".join(f"echo '10.0.0.{i}  STREAM vm-{i}.lab.grid5000.fr'\n" for i in range(1, count + 1))
+        lines = "".join(f"echo '10.0.0.{number}  STREAM {name}'\n" for number, name in enumerate(names, 1))
         (programs / "getent").write_text("#!/bin/sh\n" + lines)
         (programs / "getent").chmod(0o755)
         inner = f'cd {home} && export HOME="$PWD" && eval "$SSH_ORIGINAL_COMMAND"'
@@ -170,7 +178,8 @@ class Place:
         role = RoleClosure(path, f"{path}/kernel", f"{path}/initrd", f"{path}/init", "quiet", RELEASE, ("statx",))
         paths = {path: PathInfo(info["narHash"], info["narSize"])}
         built = {"by": "a test", "nix": "", "inputs": "", "lock": {}}
-        for flavour, roles in (("local-store", ["worker"]), ("g5k-image", ["other", "worker"])):
+        both = ["other", "worker"]
+        for flavour, roles in (("local-store", ["worker"]), ("local-store", both), ("g5k-image", both)):
             manifest = Manifest("x86_64-linux", flavour, dict.fromkeys(roles, role), paths, built)
             key = inputs(self.composition, flavour, roles)
             manifest.save(self.home / "cache" / "closures" / f"{key[:32]}.json")
@@ -258,7 +267,7 @@ class Place:
 
     def held(self) -> Sequence[int]:
         """The jobs that are not over."""
-        return [job.id for job in self.lab.oar.current()]
+        return [job.id for oar in self.lab.oars.made.values() for job in oar.current()]
 
     def workloads(self) -> list[int]:
         """How often the workload ran on each node since the beginning."""

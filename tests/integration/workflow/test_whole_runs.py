@@ -48,6 +48,25 @@ def test_each_phase_as_a_command_of_its_own(place: Place) -> None:
     assert list(place.held()) == []
 
 
+def test_roles_on_two_sites_pull_from_the_cache_of_one(two_places: Place) -> None:
+    """One deployment a site, and what was pushed to the experiment's site is on the nodes of both."""
+    place = two_places
+    place.write(site="lab", roles={"worker": {"nodes": 1}, "other": {"nodes": 1, "site": "west"}})
+    first = place.call(*place.command("build"))
+    assert first.returncode == 0, first.stderr
+    for phase in ("push", "reserve", "deploy", "check", "release"):
+        done = place.call(phase, str(place.experiment))
+        assert done.returncode == 0, done.stderr
+    document = place.document()
+    assert [job["site"] for job in document["jobs"]] == ["lab", "west"]
+    nodes = {node["role"]: name for name, node in document["nodes"].items()}
+    assert nodes == {"worker": "vmlab-1.lab.grid5000.fr", "other": "vmwest-1.west.grid5000.fr"}
+    assert {node["facts"]["current_system"] for node in document["nodes"].values()} == {place.toplevel}
+    asked = [path for method, path in place.lab.faults.asked if method == "POST" and path.endswith("/deployments")]
+    assert sorted(path.split("/")[-2] for path in asked) == ["lab", "west"]
+    assert list(place.held()) == []
+
+
 def test_a_benchmark_is_attempted_anew_on_nodes_that_were_kept(place: Place) -> None:
     good = {node: (node.folder / "workload").read_text() for node in place.nodes.values()}
     for node in good:
