@@ -142,10 +142,11 @@ def reference(folder: Path = FOLDER) -> Reference:
     """The recorded reference data with its three commits, and its branches."""
     last = load(folder / "world-reference.tar.xz").latest.tree
     second = copy.deepcopy(last)
-    second["sites"]["nantes"]["nantes.json"] = type(second["grid5000.json"])({"before": "the last commit"})
+    nantes = second["sites"]["nantes"]["nantes.json"].document
+    nantes["description"] = nantes.get("description", "").rstrip()  # a space came with the last commit
     first = copy.deepcopy(second)
     nodes = first["sites"]["rennes"]["clusters"]["paradoxe"]["nodes"]
-    nodes["paradoxe-2.json"] = type(nodes["paradoxe-2.json"])({"before": "the second commit"})
+    nodes["paradoxe-2.json"].document.pop("comment", None)  # which the second commit added
     trees = (first, second, last)
     line = [Commit(oid, at, text, "Jane Doe", tree) for (oid, at, text), tree in zip(COMMITS, trees, strict=True)]
     other = copy.deepcopy(last)
