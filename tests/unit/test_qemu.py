@@ -45,6 +45,14 @@ def test_a_command_line_says_everything_that_was_asked_for(tmp_path: Path) -> No
     assert f"logfile={tmp_path}/console.log,logappend=on" in line
 
 
+def test_an_emulated_kernel_does_not_mind_a_late_timer(tmp_path: Path) -> None:
+    machine = spec(tmp_path, append="console=ttyS0 -- words of init")
+    words = command_line(machine, False, ".")
+    assert words[words.index("-append") + 1] == "no_timer_check console=ttyS0 -- words of init"
+    words = command_line(machine, True, ".")
+    assert words[words.index("-append") + 1] == machine.append
+
+
 def test_without_kvm_the_translation_cache_is_small() -> None:
     assert "tcg,thread=multi,tb-size=96" in accelerator(False)
     assert accelerator(True)[:2] == ["-accel", "kvm"]
