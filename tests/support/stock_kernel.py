@@ -311,6 +311,8 @@ class Watched:
 
 def watched(seen: dict[str, Any], group: str, scenario: str) -> Watched:
     """What a scenario of a group saw; fails with the machine's own words where it broke."""
+    if group not in seen:
+        pytest.skip(f"the group {group} is not run on this kernel")
     assert "error" not in seen[group], seen[group]["error"]
     notes = seen[group][scenario]
     assert "error" not in notes, notes["error"]
