@@ -33,6 +33,8 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "bpf_program__name": (ct.c_char_p, [ct.c_void_p]),
     "bpf_program__section_name": (ct.c_char_p, [ct.c_void_p]),
     "bpf_program__fd": (ct.c_int, [ct.c_void_p]),
+    "bpf_program__set_autoload": (ct.c_int, [ct.c_void_p, ct.c_bool]),
+    "bpf_program__set_attach_target": (ct.c_int, [ct.c_void_p, ct.c_int, ct.c_char_p]),
     "bpf_program__attach": (ct.c_void_p, [ct.c_void_p]),
     "bpf_program__attach_perf_event": (ct.c_void_p, [ct.c_void_p, ct.c_int]),
     "bpf_link__destroy": (ct.c_int, [ct.c_void_p]),
@@ -43,6 +45,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "bpf_map__key_size": (ct.c_uint32, [ct.c_void_p]),
     "bpf_map__value_size": (ct.c_uint32, [ct.c_void_p]),
     "bpf_map__max_entries": (ct.c_uint32, [ct.c_void_p]),
+    "bpf_map__reuse_fd": (ct.c_int, [ct.c_void_p, ct.c_int]),
     "bpf_map__initial_value": (ct.c_void_p, [ct.c_void_p, ct.POINTER(ct.c_size_t)]),
     "bpf_map_get_next_key": (ct.c_int, [ct.c_int, ct.c_void_p, ct.c_void_p]),
     "bpf_map_lookup_elem": (ct.c_int, [ct.c_int, ct.c_void_p, ct.c_void_p]),
@@ -60,6 +63,11 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "perf_buffer__consume": (ct.c_int, [ct.c_void_p]),
     "perf_buffer__free": (None, [ct.c_void_p]),
     "btf__find_by_name_kind": (ct.c_int, [ct.c_void_p, ct.c_char_p, ct.c_uint32]),
+    "bpf_xdp_query_id": (ct.c_int, [ct.c_int, ct.c_int, ct.POINTER(ct.c_uint32)]),
+    "bpf_prog_get_fd_by_id": (ct.c_int, [ct.c_uint32]),
+    "bpf_obj_get_info_by_fd": (ct.c_int, [ct.c_int, ct.c_void_p, ct.POINTER(ct.c_uint32)]),
+    "btf__load_from_kernel_by_id": (ct.c_void_p, [ct.c_uint32]),
+    "btf__free": (None, [ct.c_void_p]),
     "btf__type_by_id": (ct.c_void_p, [ct.c_void_p, ct.c_uint32]),
     "btf__name_by_offset": (ct.c_char_p, [ct.c_void_p, ct.c_uint32]),
 }
@@ -195,6 +203,7 @@ class Object:
     def __init__(self, library: Library, path: Path, btf: str) -> None:
         self.library = library
         self.path = path
+        self._btf = btf
         self._links: list[int] = []
         self.closing: list[Callable[[], None]] = []
         """What has to end before the maps go: called by `close`, last one first."""
@@ -272,6 +281,24 @@ class Object:
                     ct.memmove(start + offset, value.ljust(size, b"\0"), size)
                     return
         raise LibbpfError(f"{self.path} has no readable .rodata", errno.ENOENT)
+
+    def again(self) -> Object:
+        """The same file opened once more, with the maps of this object, which is loaded."""
+        call = self.library.call
+        twin = Object(self.library, self.path, self._btf)
+        pairs = zip(self._each(call.bpf_object__next_map), twin._each(call.bpf_object__next_map), strict=True)
+        for own, other in pairs:
+            if result := call.bpf_map__reuse_fd(other, call.bpf_map__fd(own)):
+                twin.close()
+                raise LibbpfError(f"{self.path.name} cannot be opened with the same maps", -result)
+        return twin
+
+    def aim(self, program: Program, target: int, function: str) -> None:
+        """Have a program loaded, for a function of the loaded program that the descriptor `target` stands for."""
+        call = self.library.call
+        call.bpf_program__set_autoload(program.pointer, True)
+        if result := call.bpf_program__set_attach_target(program.pointer, target, function.encode()):
+            raise LibbpfError(f"{program.name} is not for {function}", -result, self.library.words())
 
     def load(self) -> None:
         """Put programs and maps into the kernel. `LibbpfError` carries the verifier's last words."""

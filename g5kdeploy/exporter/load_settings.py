@@ -7,7 +7,7 @@ mode_metric: mock_mode            # g5k_bpf_mock_mode{config="X",mode="override"
 values: {mock_path: /tmp/x}       # `const volatile` variables: a number, or text for an array of char
 filter: {cgroup: PATH}            # or {tgid: N}: whose events are counted, by the variables of kernel.bpf.h
 calls: [openat, statx]            # system calls to measure, for programs that have `wanted_calls` and `every_call`
-xdp: {device: eth0, mode: auto}   # where XDP programs go: a name, or default-route; native, generic, or what goes
+xdp: {device: eth0, mode: auto}   # where XDP programs go (or are watched): a name, or default-route; native, generic, or what goes
 
 It lies beside the object, which may be in a store that nobody writes to. So a node's own file has precedence over it.
 """

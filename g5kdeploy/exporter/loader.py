@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import cgroups, perf_event
+from . import cgroups, perf_event, xdp_watch
 from .bcc_attach import attach as attach_by_bcc
 from .bcc_attach import is_pattern
 from .bcc_backend import BccError, BccObject
@@ -52,12 +52,14 @@ class Loaded:
     reasons: dict[str, str] = field(default_factory=dict)
     """Name of a candidate, or of a BPF program, → why it does not load or attach."""
     waiting: set[str] = field(default_factory=set)
-    """Of those in `reasons`, the ones for which a module may bring what they lack."""
+    """Of those in `reasons`, the ones that lack what may still come: with a kernel module, or as an XDP program."""
     attempts: int = 0
     """How often they were tried again."""
     modes: tuple[str, ...] = ()
     xdp: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Name of an XDP program → (device, mode) that it is attached to."""
+    watched: dict[str, xdp_watch.Watch] = field(default_factory=dict)
+    """Name of a program → the XDP program that it watches."""
     rings: dict[str, Rings] = field(default_factory=dict)
     """Name of a metric → what counts its events, where it is a perf_event_array."""
     cgroups: CgroupIds | None = None
@@ -125,6 +127,19 @@ class Loader:
         loaded.reasons = {name: why for name, why in loaded.reasons.items() if name not in attached} | reasons
         loaded.waiting = waiting
         return True
+
+    def let_go(self, loaded: Loaded) -> None:
+        """Of XDP programs that have left their device; what watched them waits for the next one."""
+        for name, watch in list(loaded.watched.items()):
+            if xdp_watch.program_on(self.library, watch.device) != watch.number:
+                del loaded.watched[name]
+                loaded.attached.discard(name)
+                if loaded.object is not None:
+                    loaded.object.closing.remove(watch.close)
+                watch.close()
+                log.info("%s: XDP program %d has left %s", loaded.name, watch.number, watch.device)
+                loaded.reasons[name] = f"the XDP program that it watched has left {watch.device}"
+                loaded.waiting.add(name)
 
     def _try(self, candidate: Candidate, loaded: Loaded, begun: Future[Object | BccObject] | None) -> bool:
         name = candidate.config.name
@@ -213,6 +228,8 @@ class Loader:
             try:
                 if is_xdp(program) and isinstance(opened, Object):
                     loaded.xdp[program.name] = attach_xdp(opened, program, loaded.plan.settings.xdp)
+                elif xdp_watch.watches(program) and isinstance(opened, Object):
+                    self._watch(opened, program, loaded)
                 elif is_pattern(program) and isinstance(opened, Object):
                     self._attach_pattern(opened, program)
                 elif program.section.startswith(perf_event.SECTION) and isinstance(opened, Object):
@@ -224,9 +241,18 @@ class Loader:
                 reasons[program.name] = explain_attach(problem, program)
                 if may_come(problem, program):
                     waiting.add(program.name)
+            except xdp_watch.NotThere as problem:
+                reasons[program.name] = str(problem)
+                waiting.add(program.name)
             except (XdpError, perf_event.PerfEventError, BccError) as problem:
                 reasons[program.name] = str(problem)
         return attached, reasons
+
+    def _watch(self, opened: Object, program: Program, loaded: Loaded) -> None:
+        watch = xdp_watch.attach(opened, program, loaded.plan.settings.xdp)
+        opened.closing.append(watch.close)
+        loaded.watched[program.name] = watch
+        log.info("%s watches XDP program %d on %s", program.name, watch.number, watch.device)
 
     def _attach_pattern(self, opened: Object, program: Program) -> None:
         if self._backend != "bcc":

@@ -204,7 +204,7 @@ def _wait(stopped: threading.Event, retry: Retry, exporter: Exporter, rights: Ri
         retry.give_up("--capabilities.keep lets go of what that takes")
     dropped = False
     while not stopped.is_set():
-        if not dropped and (rights.explicit or not retry.waiting):
+        if not dropped and (rights.explicit or not retry.needed):
             log.info("Capabilities kept: %s", text(rights.drop()))
             dropped = True
         if stopped.wait(LOOK_EVERY):  # not endless: a signal just before it is seen only after it
@@ -217,7 +217,7 @@ def _wait(stopped: threading.Event, retry: Retry, exporter: Exporter, rights: Ri
 def _status(loaded: list[Loaded]) -> str:
     waiting = sum(bool(one.waiting) for one in loaded)
     words = f"serving {sum(one.whole for one in loaded)} of {len(loaded)} programs"
-    return words + (f", {waiting} waiting for kernel modules" if waiting else "")
+    return words + (f", {waiting} waiting" if waiting else "")
 
 
 def _report(loaded: list[Loaded], begun: float) -> list[str]:
@@ -226,7 +226,7 @@ def _report(loaded: list[Loaded], begun: float) -> list[str]:
     for one in loaded:
         mode = f" ({one.mode})" if one.mode else ""
         if one.waiting:
-            log.info("%s is tried again when a kernel module comes", one.name)
+            log.info("%s is tried again when what it lacks has come", one.name)
         if one.object is None:
             missing.append(one.name)
             log.warning("%s%s is not loaded: %s", one.name, mode, "; ".join(one.reasons.values()))

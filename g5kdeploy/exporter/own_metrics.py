@@ -82,7 +82,7 @@ class OwnMetrics:
             "g5k_bpf_failure_info", "Why a program does not load or attach", labels=["config", "program", "reason"]
         )
         waiting = GaugeMetricFamily(
-            "g5k_bpf_program_waiting", "Whether a program is tried again when a kernel module comes", labels=["config"]
+            "g5k_bpf_program_waiting", "Whether a program is tried again when what it lacks comes", labels=["config"]
         )
         attempts = CounterMetricFamily(
             "g5k_bpf_retries", "How often a waiting program was tried again", labels=["config"]
@@ -97,10 +97,17 @@ class OwnMetrics:
         devices = GaugeMetricFamily(
             "g5k_bpf_xdp_info", "Where an XDP program is attached", labels=["config", "program", "device", "mode"]
         )
+        watched = GaugeMetricFamily(
+            "g5k_bpf_watched_info",
+            "Which XDP program a program watches, by the kernel's number for it",
+            labels=["config", "program", "device", "number"],
+        )
         for one in self.loaded:
             for program, where in list(one.xdp.items()):
                 devices.add_metric([one.name, program, *where], 1)
-        yield from (loaded, waiting, attempts, seconds, reasons, devices)
+            for program, watch in list(one.watched.items()):
+                watched.add_metric([one.name, program, watch.device, str(watch.number)], 1)
+        yield from (loaded, waiting, attempts, seconds, reasons, devices, watched)
         modes: dict[str, GaugeMetricFamily] = {}
         for one in self.loaded:
             if not one.mode_metric:

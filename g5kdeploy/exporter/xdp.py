@@ -55,11 +55,7 @@ def attach(opened: Object, program: Program, settings: XdpSettings) -> tuple[str
 
     Mode auto is native where the driver has it and takes it now, and generic otherwise.
     """
-    device = settings.device or program.section.partition("/")[2]
-    if not device:
-        raise XdpError("an XDP program needs a device; X.load.yaml says which: `xdp: {device: NAME}`")
-    if device == DEFAULT_ROUTE:
-        device = default_route()
+    device = device_of(program, settings)
     try:
         index = socket.if_nametoindex(device)
     except OSError:
@@ -76,6 +72,14 @@ def attach(opened: Object, program: Program, settings: XdpSettings) -> tuple[str
             log.info("%s is attached to %s (%s)%s", program.name, device, mode, f"; {reasons[0]}" if reasons else "")
             return device, mode
     raise XdpError(f"{device} does not take an XDP program; {'; '.join(dict.fromkeys(reasons))}")
+
+
+def device_of(program: Program, settings: XdpSettings) -> str:
+    """The name of the device that a program is for. `XdpError` where nothing says it."""
+    device = settings.device or program.section.partition("/")[2]
+    if not device:
+        raise XdpError("an XDP program needs a device; X.load.yaml says which: `xdp: {device: NAME}`")
+    return default_route() if device == DEFAULT_ROUTE else device
 
 
 def default_route(table: Path = Path("/proc/net/route")) -> str:

@@ -28,7 +28,7 @@ def test_a_program_waits_for_its_module_and_then_counts(seen: dict[str, Any], na
     assert after[f'g5k_bpf_retries_total{{config="{name}"}}'] >= 1
     assert after[f"ebpf_exporter_{name}_total"] > 0
     assert not [sample for sample in after if sample.startswith(f'g5k_bpf_failure_info{{config="{name}"')]
-    assert f"{name}: 1 of 1 programs attached, after a module came" in seen["log"]
+    assert f"{name}: 1 of 1 programs attached, after waiting" in seen["log"]
 
 
 def test_rights_are_kept_by_one_thread_until_the_module_has_come(seen: dict[str, Any]) -> None:

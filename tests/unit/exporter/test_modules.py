@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from g5kdeploy.exporter import modules, reasons
+from g5kdeploy.exporter import modules, reasons, xdp_watch
 from g5kdeploy.exporter.config import Config
 from g5kdeploy.exporter.libbpf import LibbpfError, Program
 from g5kdeploy.exporter.load_settings import LoadSettings
 from g5kdeploy.exporter.loader import Loaded
 from g5kdeploy.exporter.modules import Retry, loaded_modules
 from g5kdeploy.exporter.plan import Candidate, Plan
+from g5kdeploy.exporter.xdp import XdpSettings
 
 
 class Kernel:
@@ -68,6 +69,56 @@ def test_nothing_is_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
         kernel.there.add(f"module{number}")
         again.look()
     assert kernel.tried == 3 and not one.waiting
+
+
+def test_only_failures_in_a_row_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules, "_MOST_ATTEMPTS", 3)
+    kernel, one = Kernel("nfs"), waiting()
+    again = retry(kernel, [one])
+    for number in range(10):
+        kernel.there ^= {"nfs"}
+        kernel.there.add(f"module{number}")
+        again.look()
+        one.attached, one.waiting = set(), {"read"}
+    assert kernel.tried == 10
+
+
+class Watcher:
+    """Stands for the loader of a program that watches the XDP program on a device."""
+
+    def __init__(self) -> None:
+        self.library = self
+        self.number = 0
+        self.watching = 0
+
+    def again(self, loaded: Loaded) -> bool:
+        self.watching = self.number
+        loaded.watched["verdict"] = xdp_watch.Watch(loaded.programs[0], "eth0", self.number, None)  # type: ignore[arg-type]
+        loaded.attached.add("verdict")
+        loaded.waiting.clear()
+        return True
+
+    def let_go(self, loaded: Loaded) -> None:
+        if self.number != self.watching:
+            loaded.watched.clear()
+            loaded.attached.clear()
+            loaded.waiting.add("verdict")
+
+
+def test_an_xdp_program_that_comes_is_watched_and_one_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Watcher()
+    monkeypatch.setattr(modules, "program_on", lambda library, device: library.number if device == "eth0" else 0)
+    config = Config("v", Path("v.yaml"), (), ())
+    plan = Plan("v", LoadSettings(xdp=XdpSettings("eth0")), (Candidate(config),))
+    one = Loaded("v", plan, config, programs=[Program("verdict", "fexit", 0)], waiting={"verdict"})
+    again = Retry(kernel, [one], frozenset)  # type: ignore[arg-type]
+    assert again.look() == [] and again.needed
+    for number in (7, 8):
+        kernel.number = number
+        assert again.look() == [one] and kernel.watching == number
+        assert again.look() == [] and again.needed
+    kernel.number = 0
+    assert again.look() == [] and one.waiting
 
 
 def test_waiting_is_given_up_when_the_rights_are() -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from g5kdeploy.exporter import xdp_watch
 from g5kdeploy.exporter.config import read_config
 from g5kdeploy.exporter.document import Mistakes
 from g5kdeploy.exporter.libbpf import LibbpfError, Library
 from g5kdeploy.exporter.loader import CannotLoad, cgroup_id
 from g5kdeploy.exporter.plan import encode, make_plans
+from g5kdeploy.exporter.xdp import XdpError, XdpSettings
 
 REPOSITORY = Path(__file__).parents[3]
 SOURCES = REPOSITORY / "bpf"
@@ -83,6 +85,20 @@ def test_one_object_serves_all_machines(built: Path, tmp_path: Path) -> None:
     own.parent.mkdir()
     shutil.copy(config.object, own)
     assert config.object == own
+
+
+def test_a_program_that_watches_another_is_loaded_by_itself_nowhere(built: Path, library: Library) -> None:
+    opened = library.open(built / "xdp_verdicts.bpf.o")
+    try:
+        (program,) = opened.programs()
+        assert xdp_watch.watches(program)
+        for device in ("lo", "absent0"):
+            with pytest.raises(xdp_watch.NotThere, match=f"there is no XDP program on {device} to watch"):
+                xdp_watch.attach(opened, program, XdpSettings(device))
+        with pytest.raises(XdpError, match="needs a device"):
+            xdp_watch.attach(opened, program, XdpSettings())
+    finally:
+        opened.close()
 
 
 def test_both_ways_of_the_mock_have_the_same_metrics() -> None:

@@ -114,9 +114,11 @@ def tell(scenarios: Mapping[str, Callable[[], dict[str, Any]]], prepare: Callabl
 class Group:
     """Scenarios that share one exporter, which serves all of their programs: scenario X makes the events of program X happen."""
 
-    def __init__(self, prepare: Callable[[], None] | None = None) -> None:
+    def __init__(self, prepare: Callable[[], None] | None = None, files: dict[str, str] | None = None) -> None:
+        """`files` of the exporter's configuration are replaced."""
         self.scenarios: dict[str, Callable[[], dict[str, Any]]] = {}
         self.prepare = prepare
+        self.files = files
         self.exporter: Exporter | None = None
 
     def scenario(self, function: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
@@ -150,7 +152,7 @@ class Group:
         def begin() -> None:
             if self.prepare:
                 self.prepare()
-            self.exporter = Exporter(",".join(sys.argv[5:] or self.scenarios))
+            self.exporter = Exporter(",".join(sys.argv[5:] or self.scenarios), self.files)
 
         tell(self.scenarios, begin)
         if self.exporter:

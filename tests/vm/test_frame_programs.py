@@ -1,0 +1,41 @@
+"""Programs on other programs' frames, on the distribution's kernel: AF_XDP sockets, and verdicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.stock_kernel import Watched, watched
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
+
+
+@pytest.mark.parametrize("mode", ["native", "generic"])
+def test_what_an_af_xdp_socket_has_no_place_for(own_kernel: dict[str, Any], mode: str) -> None:
+    notes = watched(own_kernel, "frames", "xsk").notes[mode]
+    run = Watched(notes)
+    queue = {"device": "frames", "queue": "0"}
+    assert notes["lost"] == {"dropped": 7, "rx_ring_full": 16}
+    assert run.grown("xsk_packets_total", result="fill_ring_empty", **queue) == 7
+    assert run.grown("xsk_packets_total", result="rx_ring_full", **queue) == 16
+    assert run.grown("xsk_packets_total", result="received", **queue) == 4
+    assert run.grown("xsk_packets_total") == 27
+    assert run.grown("xsk_lost_total") == 0
+
+
+@pytest.mark.parametrize("mode", ["native", "generic"])
+def test_the_verdicts_of_an_xdp_program_that_comes_later(own_kernel: dict[str, Any], mode: str) -> None:
+    """Once in the driver, once above it; the second one is another program in the first one's place."""
+    run = Watched(watched(own_kernel, "frames", "xdp_verdicts").notes[mode])
+    verdicts = {"aborted": 5, "drop": 6, "invalid": 8}
+    for action, count in verdicts.items():
+        assert run.grown("xdp_verdicts_total", device="frames", action=action) == count
+    assert run.grown("xdp_verdicts_total", device="frames", action="pass") >= 7
+    assert run.grown("xdp_verdicts_lost_total") == 0
+
+
+def test_counts_outlive_the_program_that_was_watched(own_kernel: dict[str, Any]) -> None:
+    notes = watched(own_kernel, "frames", "xdp_verdicts").notes
+    name = 'ebpf_exporter_xdp_verdicts_total{device="frames",action="drop"}'
+    assert notes["native"]["after"][name] == notes["generic"]["before"][name]
