@@ -53,7 +53,7 @@ PACKAGES = (
     ),
 )
 """What the layer has besides the kernel: all that scripts run, so that little is asked of this machine."""
-GROUPS = ("node", "storage", "network", "frames", "mock", "late")
+GROUPS = ("node", "storage", "network", "frames", "attached", "mock", "late")
 """The scripts of tests/vm/guest that want such a machine."""
 NEWER_GROUPS = ("node", "late")
 """Those that the newer kernel is seen with, too."""

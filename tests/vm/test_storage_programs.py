@@ -32,6 +32,16 @@ def test_errors_have_their_names(own_kernel: dict[str, Any]) -> None:
     assert seen(own_kernel, "ext4").grown("ext4_errors_total", operation="write", error="EFBIG") >= 1
 
 
+@pytest.mark.parametrize(("name", "programs"), [("cifs", 30), ("ceph", 24)])
+def test_a_filesystem_without_a_server_is_attached(own_kernel: dict[str, Any], name: str, programs: int) -> None:
+    """All of its programs, to the functions of the module that is loaded; there is nothing that they could count."""
+    after = watched(own_kernel, "attached", name).notes["after"]
+    prefix = f'ebpf_exporter_ebpf_program_info{{config="{name}"'
+    numbers = [sample.split(',id="')[1].split('"')[0] for sample in after if sample.startswith(prefix)]
+    assert len(numbers) == programs
+    assert all(after[f'ebpf_exporter_ebpf_program_attached{{id="{number}"}}'] == 1 for number in numbers)
+
+
 def test_what_a_fuse_server_was_asked_for(own_kernel: dict[str, Any]) -> None:
     run = seen(own_kernel, "fuse")
     for request in ("lookup", "create", "write", "read", "fsync", "unlink"):
@@ -72,3 +82,12 @@ def test_pagecache(own_kernel: dict[str, Any]) -> None:
     assert run.grown("page_cache_ops_total", op="mark_buffer_dirty") > 0
     assert 0 < run.mean("writeback_seconds", reason="sync") < 600
     assert run.grown("page_cache_lost_total") == 0
+
+
+def test_readahead(own_kernel: dict[str, Any]) -> None:
+    run = seen(own_kernel, "readahead")
+    for what, pages in (("read", 1024), ("used", 256), ("unused", 768)):
+        assert run.grown("readahead_pages_total", what=what) >= pages, what
+    assert run.grown("readahead_use_seconds_count") >= 256
+    assert 0 < run.mean("readahead_use_seconds") < 600
+    assert run.grown("readahead_lost_total") == 0

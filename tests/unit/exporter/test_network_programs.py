@@ -67,7 +67,7 @@ def test_histograms_have_the_bounds_that_the_programs_use(program: str, metric: 
     "program",
     [
         *("tcp", "tcp_queues", "packet_drops", "socket_drops", "multicast", "igmp", "net_rx", "xdp", "xdp_errors"),
-        *("xdp_verdicts", "xsk", "offcpu", "throttling", "shrinkers", "llc"),
+        *("xdp_verdicts", "xsk", "readahead", "offcpu", "throttling", "shrinkers", "llc"),
     ],
 )
 def test_every_loss_has_its_word(program: str) -> None:

@@ -154,5 +154,22 @@ def pagecache() -> dict[str, Any]:
     return seen
 
 
+@GROUP.scenario
+def readahead() -> dict[str, Any]:
+    """A file of 1024 pages that the kernel is asked to read ahead; 256 of them are read, the others leave the cache."""
+    path, size, part = MOUNTS / "ext4" / "ahead", 1024 * 4096, 32 * 4096
+    path.write_bytes(bytes(size))
+    os.sync()
+    with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        with GROUP.watched_until('readahead_pages_total{what="unused"}', 768) as (seen, enough):
+            for offset in range(0, size, part):  # no more at once than a device's window
+                os.posix_fadvise(file.fileno(), offset, part, os.POSIX_FADV_WILLNEED)
+            assert len(file.read(256 * 4096)) == 256 * 4096
+            while not enough():  # what is still being read stays
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return seen
+
+
 if __name__ == "__main__":
     GROUP.run()
