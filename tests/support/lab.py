@@ -37,10 +37,11 @@ def environment(home: Path) -> dict[str, str]:
 
 @dataclass
 class Lab:
-    """A lab under test. `record` is what `lab status -o json` says."""
+    """A lab under test. `record` is what `lab status -o json` says; its API is asked about one `site`."""
 
     home: Path
     record: dict[str, Any]
+    site: str = "lab"
 
     @classmethod
     def start(cls, home: Path, *options: str) -> Lab:
@@ -66,7 +67,7 @@ class Lab:
 
     def api(self, method: str, path: str, **more: Any) -> requests.Response:
         with self.session as session:
-            return session.request(method, f"{self.record['url']}/sites/lab/{path}", timeout=60, **more)
+            return session.request(method, f"{self.record['url']}/sites/{self.site}/{path}", timeout=60, **more)
 
     def ssh(
         self, host: str, command: str, *, seconds: float = 180, stdin: str = ""

@@ -8,7 +8,7 @@ import os
 import subprocess
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -45,7 +45,7 @@ class Booted:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     home = tmp_path_factory.mktemp("lab")
     try:
-        yield Lab.start(home, "--nodes", "2", "--memory", "768", "--pace", "60")
+        yield Lab.start(home, "--nodes", "2", "--sites", "1", "--memory", "768", "--pace", "60")
     finally:
         call(home, "lab", "stop")
 
@@ -186,6 +186,22 @@ def test_an_archive_of_ones_own_is_deployed_by_its_url(booted: Booted) -> None:
     assert hostname == node.partition(".")[0], done.stderr
     assert partition.split()[0] == "KDPL_DEPLOY_disk0" and partition.split()[1] in ("ext3", "ext4")
     assert described["boot"]["kernel_params"] in line
+
+
+def test_a_node_of_a_further_site_is_deployed_and_reads_what_another_site_has(lab: Lab) -> None:
+    west = replace(lab, site="west")
+    job = west.submit(resources=f"{{cluster='westa'}}/nodes=1,walltime={WALLTIME}", types=["deploy"], name="further")
+    (node,) = west.wait_job(job, "running", "error")["assigned_nodes"]
+    verdict = west.wait_deployment(west.deploy(nodes=[node], environment="debian12-min"))["result"][node]
+    assert verdict["state"] == "OK", f"{verdict}\n{lab.told(node)}"
+    assert lab.ssh("flab", "echo from lab > public/where").returncode == 0
+    read = f"hostname; getent hosts {LAB.node(1)} | cut -d ' ' -f 1; curl -fsS http://{LAB.public}/~jdoe/where"
+    done = lab.ssh(f"root@{node}", read)
+    assert done.stdout.split() == [node.partition(".")[0], LAB.node_ip(1), "from", "lab"], done.stderr
+    assert lab.ssh("fwest", f"kapower3 --status -m {node}").stdout == f"{node}: on\n"
+    assert west.api("DELETE", f"jobs/{job}").status_code == 202
+    west.wait_job(job, "error", "terminated")
+    assert lab.ssh("fwest", f"kapower3 --status -m {node}").stdout == f"{node}: off\n"
 
 
 def test_power_is_switched_from_the_frontend(booted: Booted) -> None:
