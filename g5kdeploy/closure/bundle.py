@@ -25,7 +25,7 @@ class Bundle:
 
 def push_bundle(frontend: Remote, deadline: Deadline, emit: Emitter) -> Bundle:
     """Make the archive when it is not there, and send it when the frontend has not got it."""
-    with emit.step("bundle") as step:
+    with emit.step("bundle", detail="Nix and kexec for the nodes; they are packed once") as step:
         archive = debian.bundle(deadline)
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
         name = f"{PUBLIC}/bundle-{digest[:16]}.tar.gz"

@@ -12,13 +12,17 @@ class ListenError(Exception):
     """The address cannot be listened on, as a sentence."""
 
 
+class BadAddress(ListenError):
+    """What was given as an address is none."""
+
+
 def listen(address: str) -> socket.socket:
     """A listening socket: `HOST:PORT`, `:PORT` (every address, both families), `fd://N` (the Nth from systemd)."""
     if address.startswith("fd://"):
         return _inherited(address.removeprefix("fd://"))
     host, _, port = address.rpartition(":")
     if not port.isdigit() or int(port) > 65535:
-        raise ListenError(f"{address!r} is no address to listen on: HOST:PORT, :PORT or fd://N")
+        raise BadAddress(f"{address!r} is no address to listen on: HOST:PORT, :PORT or fd://N")
     host = host.removeprefix("[").removesuffix("]")
     try:
         if not host:

@@ -20,7 +20,7 @@ from .cgroups import Cgroups
 from .decoders import Decoders
 from .document import Mistakes
 from .libbpf import LibbpfError, Library
-from .listening import ListenError, listen
+from .listening import BadAddress, ListenError, listen
 from .loader import Loaded, Loader
 from .modules import LOOK_EVERY, Retry
 from .notify import notify
@@ -137,7 +137,7 @@ def _run(
         listening = None if options.check else listen(options.address)
     except ListenError as problem:
         log.error("%s", problem)
-        return FAILED
+        return USAGE if isinstance(problem, BadAddress) else FAILED
     notify("STATUS=loading programs")
     rights = Rights(options.keep, needed(c.config for plan in plans for c in plan.candidates))
     decoders = Decoders(Cgroups())

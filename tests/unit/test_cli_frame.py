@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -326,56 +325,6 @@ sys.exit(main(["doctor"]))
 """
     done = python(code, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stdout) == (0, "5 ?s ?\n"), done.stderr
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    import shutil
-
-    assert main(["completion", shell]) == 0
-    script = capsys.readouterr().out
-    assert "_G5KDEPLOY_COMPLETE" in script
-    if shutil.which(shell):
-        done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-
-
-def test_completion_knows_the_commands_and_their_options() -> None:
-    code = "import sys; from g5kdeploy.cli.main import main; sys.exit(main())"
-    done = python(code, _G5KDEPLOY_COMPLETE="bash_complete", COMP_WORDS="g5kdeploy do", COMP_CWORD="1")
-    assert done.stdout.split() == ["plain,doctor"], done.stderr
-    done = python(code, _G5KDEPLOY_COMPLETE="bash_complete", COMP_WORDS="g5kdeploy doctor --te", COMP_CWORD="2")
-    assert done.stdout.split() == ["plain,--testbed"], done.stderr
-
-
-def test_completion_offers_what_this_disk_knows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from g5kdeploy.experiment import load
-    from g5kdeploy.runs import Run, runs_folder
-
-    (tmp_path / "roles.nix").write_text("{ }")
-    file = tmp_path / "experiment.yaml"
-    file.write_text("apiVersion: g5kdeploy/v1\nname: a\nroles: {server: {nodes: 1}}\n")
-
-    def offered(*words: str) -> list[str]:
-        monkeypatch.setenv("_G5KDEPLOY_COMPLETE", "bash_complete")
-        monkeypatch.setenv("COMP_WORDS", shlex.join(["g5kdeploy", *words]))
-        monkeypatch.setenv("COMP_CWORD", str(len(words)))
-        main([])
-        out, err = capsys.readouterr()
-        assert err == ""
-        return [line.removeprefix("plain,") for line in out.splitlines() if line]
-
-    given = ("--experiment", str(tmp_path))
-    assert offered("ssh", *given, "") == []  # no run yet, and no word about it
-    run = Run.create(runs_folder(file), load(file), "lab", "lab")
-    run.set_node("vm-1.lab.grid5000.fr", role="server")
-    assert offered("ssh", *given, "") == ["server", "vm-1", "all"]
-    assert offered("exec", *given, "v") == ["vm-1"]
-    assert offered("report", str(tmp_path), "--run", run.id[:8]) == [run.id]
-    assert offered("run", "--until", "re") == ["reserve", "report", "release"]
-    assert offered("no-such-command", "x") == []
 
 
 def test_settings_and_their_origins(

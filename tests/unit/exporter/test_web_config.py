@@ -10,6 +10,7 @@ import pytest
 
 from g5kdeploy.exporter import passwords
 from g5kdeploy.exporter.document import Mistakes
+from g5kdeploy.exporter.listening import BadAddress, ListenError, listen
 from g5kdeploy.exporter.passwords import Passwords, hasher
 from g5kdeploy.exporter.web_config import Web, WebConfig, duration, read_web_config
 from tests.support.certificates import Authority
@@ -180,3 +181,11 @@ def test_the_example_of_the_documentation(folder: Path) -> None:
     config, mistakes = read(folder, example)
     assert mistakes == []
     assert config.context is not None and list(config.users) == ["alice"] and config.interval == 0.2
+
+
+def test_what_is_no_address_is_wrong_use() -> None:
+    with pytest.raises(BadAddress, match="HOST:PORT, :PORT or fd://N"):
+        listen("localhost:http")
+    with pytest.raises(ListenError) as problem:
+        listen("fd://7")
+    assert not isinstance(problem.value, BadAddress)
