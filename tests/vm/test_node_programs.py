@@ -35,6 +35,7 @@ def test_syscalls(seen: Watched) -> None:
 def test_runqueue(seen: Watched) -> None:
     assert seen.grown("context_switches_total", kind="involuntary") >= 20
     assert seen.grown("context_switches_total", kind="voluntary") > 0
+    assert seen.grown("task_migrations_total") >= 1
     assert seen.grown("runqueue_latency_seconds_count") >= 20
     assert 0 < seen.mean("runqueue_latency_seconds") < 60
     assert seen.grown("runqueue_lost_total") == 0
@@ -82,6 +83,7 @@ def test_memory(seen: Watched) -> None:
     assert seen.grown("oom_kills_total", cgroup="/sys/fs/cgroup/hungry") == 1
     for kind in ("memcg", "compaction"):
         assert 0 < seen.mean("reclaim_seconds", kind=kind) < 60
+    assert seen.grown("reclaimed_pages_total", kind="memcg") > 0
     assert seen.grown("memory_lost_total") == 0
 
 
@@ -108,3 +110,13 @@ def test_bpf(seen: Watched) -> None:
     samples = seen.notes["after"]
     assert 0 < samples["ebpf_exporter_bpf_jit_bytes"] < samples["ebpf_exporter_bpf_jit_limit_bytes"]
     assert seen.grown("bpf_lost_total") == 0
+
+
+def test_stored_cgroups(seen: Watched) -> None:
+    """The exporter writes into the storage of the cgroups that match, where the kernel has such maps."""
+    kernel = tuple(map(int, seen.notes["kernel"].split(".")[:2]))
+    assert seen.notes["after"]['g5k_bpf_program_loaded{config="stored_cgroups"}'] == (kernel >= (6, 2))
+    assert (seen.grown("stored_cgroups_total", cgroup="/sys/fs/cgroup/marked") > 0) == (kernel >= (6, 2))
+    assert seen.grown("stored_cgroups_total", cgroup="/sys/fs/cgroup/other") == 0
+    refused = 'g5k_bpf_events_lost_total{config="stored_cgroups",map="stored_cgroups",reason="refused"}'
+    assert seen.notes["after"].get(refused, 0) == 0

@@ -6,6 +6,7 @@ node.py REPOSITORY PROGRAMS SITE_PACKAGES OUT SCENARIO...
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -67,8 +68,10 @@ for i in range(100):
 
 @GROUP.scenario
 def runqueue() -> dict[str, Any]:
-    """More processes than CPUs, all busy."""
+    """More processes than CPUs, all busy; and one that goes from CPU to CPU."""
+    moves = "import os; [os.sched_setaffinity(0, {cpu}) for cpu in (0, 1)]"
     with GROUP.watched_until('context_switches_total{kind="involuntary"}', 20) as (seen, enough), busy(4):
+        assert python(moves).wait(PATIENCE) == 0
         while not enough():
             pass
     return seen
@@ -137,11 +140,12 @@ def llc() -> dict[str, Any]:
 
 @GROUP.scenario
 def memory() -> dict[str, Any]:
-    """A process that asks for more than its cgroup may have; and pages that the kernel is told to move together."""
+    """A process that asks for more than its cgroup may have, one that reads more; and pages that are moved together."""
     (CGROUPS / "cgroup.subtree_control").write_text("+memory")
     (CGROUPS / "hungry").mkdir()
     (CGROUPS / "hungry" / "memory.max").write_text(str(24 << 20))
     with GROUP.watched() as seen:
+        assert in_cgroup("hungry", "dd if=/dev/vdb of=/dev/null bs=1M count=48") == 0
         seen["status"] = in_cgroup("hungry", "exec tail /dev/zero")
         Path("/proc/sys/vm/compact_memory").write_text("1")
     return seen
@@ -177,6 +181,20 @@ def bpf() -> dict[str, Any]:
     script = "import ctypes; ctypes.CDLL(None).syscall(321, 20, None, 0)"  # bpf(BPF_TASK_FD_QUERY) without attributes
     with GROUP.watched() as seen:
         assert python(script).wait(PATIENCE) == 0
+    return seen
+
+
+@GROUP.scenario
+def stored_cgroups() -> dict[str, Any]:
+    """Processes in two cgroups, until the one that the program is told of is seen: not at all where the kernel has no such maps."""
+    for name in ("marked", "other"):
+        (CGROUPS / name).mkdir()
+    with GROUP.watched_until("stored_cgroups_total", 1) as (seen, enough):
+        seen["kernel"] = os.uname().release
+        loaded = seen["before"]['g5k_bpf_program_loaded{config="stored_cgroups"}']
+        while loaded and not enough():
+            for name in ("other", "marked"):
+                in_cgroup(name, "stat /")
     return seen
 
 
