@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -83,7 +84,8 @@ class DeployedMachine(Machine):
         if len(labels) < 2:
             raise Unsupported(self.name, "get_console_log", why, "journalctl -k says it, too")
         frontend = f"f{labels[1]}.{'.'.join(labels[1:])}"
-        command = f"timeout 10 kaconsole3 -m {shlex.quote(self.node)} </dev/null"
+        plain = re.sub(r"-kavlan-\d+(?=\.)", "", self.node)  # a console has the node's own name, whatever its VLAN
+        command = f"timeout 10 kaconsole3 -m {shlex.quote(plain)} </dev/null"
         try:
             deadline = self._deadline.within(CONSOLE_SECONDS, f"the console of {self.node}")
             result = self._reach.remote(frontend, None).run(command, deadline, check=False)

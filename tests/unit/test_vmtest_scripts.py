@@ -9,10 +9,13 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.vmtest import Kind
+from g5kdeploy.vmtest.deployed import DeployedMachine
 from g5kdeploy.vmtest.errors import RequestedAssertionFailed, TimeUp, Unsupported, in_seconds
 from g5kdeploy.vmtest.plan import Plan
 from g5kdeploy.vmtest.script import Script, explained, kind_of, retry
@@ -142,3 +145,22 @@ def test_nothing_runs_for_a_parent_that_is_gone(tmp_path: Path) -> None:
     with driver(tmp_path, "print('never')", os.getpid() + 1) as process:
         said, _ = process.communicate(timeout=120)
         assert (process.returncode, said) == (143, "")
+
+
+def test_a_console_has_the_nodes_own_name_whatever_its_vlan(tmp_path: Path) -> None:
+    asked: list[tuple[str, str]] = []
+
+    class Frontend:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def run(self, command: str, deadline: Deadline, *, check: bool) -> SimpleNamespace:
+            asked.append((self.name, command))
+            return SimpleNamespace(stdout="Linux version 6\n", stderr="", status=0)
+
+    reach = SimpleNamespace(remote=lambda name, user: Frontend(name))
+    deadline = Deadline.after(60, "a console")
+    node = "vm-1-kavlan-4.lab.grid5000.fr"
+    machine = DeployedMachine("exporter", node, reach, SimpleNamespace(), deadline, tmp_path)  # type: ignore[arg-type]
+    assert machine.get_console_log() == "Linux version 6\n"
+    assert asked == [("flab.lab.grid5000.fr", "timeout 10 kaconsole3 -m vm-1.lab.grid5000.fr </dev/null")]
