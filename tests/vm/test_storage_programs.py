@@ -32,13 +32,13 @@ def test_errors_have_their_names(own_kernel: dict[str, Any]) -> None:
     assert seen(own_kernel, "ext4").grown("ext4_errors_total", operation="write", error="EFBIG") >= 1
 
 
-@pytest.mark.parametrize(("name", "programs"), [("cifs", 30), ("ceph", 24)])
-def test_a_filesystem_without_a_server_is_attached(own_kernel: dict[str, Any], name: str, programs: int) -> None:
+@pytest.mark.parametrize(("name", "count"), [("cifs", 30), ("ceph", 24)])
+def test_a_filesystem_without_a_server_is_attached(own_kernel: dict[str, Any], name: str, count: int) -> None:
     """All of its programs, to the functions of the module that is loaded; there is nothing that they could count."""
     after = watched(own_kernel, "attached", name).notes["after"]
     prefix = f'ebpf_exporter_ebpf_program_info{{config="{name}"'
     numbers = [sample.split(',id="')[1].split('"')[0] for sample in after if sample.startswith(prefix)]
-    assert len(numbers) == programs
+    assert len(numbers) == count
     assert all(after[f'ebpf_exporter_ebpf_program_attached{{id="{number}"}}'] == 1 for number in numbers)
 
 
