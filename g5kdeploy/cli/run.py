@@ -99,7 +99,7 @@ def command(
     with on_run(screen, told, progress, run_id, runs, new=True, phases=names) as session:
         if manifest:
             handing.adopt(session, manifest.absolute())
-        works = {"reserve": lambda session: reserving.reserve(session, sites=places)}
+        works = {} if places is None else {"reserve": lambda session: reserving.reserve(session, sites=places)}
         code = chain.run(session, names, keep=keep, works=works)
         result = reporting.summary(session)
     if form in ("table", "wide"):

@@ -243,7 +243,7 @@ def test_every_mistake_is_told_with_its_line(built: Path, installed: Path, tmp_p
         (["--config.names", "x"], 2, "--config.dir"),
         (["--config.dir", "/absent", "--config.names", "x"], 2, "there is no such folder"),
         (["--config.dir", "/", "--config.names", "x", "--unknown"], 2, "unrecognized"),
-        (["--config.dir", "BUILT", "--config.names", "statx", "--web.listen-address", "nowhere"], 1, "no address"),
+        (["--config.dir", "BUILT", "--config.names", "statx", "--web.listen-address", "nowhere"], 2, "no address"),
         (["--config.dir", "BUILT", "--config.names", "statx", "--web.listen-address", "fd://0"], 1, "was not passed"),
         (["--config.dir", "BUILT", "--config.names", "statx", "--web.telemetry-path", "x"], 2, "no path"),
         (
