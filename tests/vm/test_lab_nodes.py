@@ -132,16 +132,26 @@ def test_a_node_in_a_vlan_has_left_the_production_network(booted: Booted) -> Non
     assert found.returncode == 0, "the end of the VLAN's job brings the node back: " + found.stderr
 
 
-def _archive(lab: Lab, name: str, kernel: bytes | Path) -> str:
-    """Publish an image whose only file is a kernel; returns the URL of its description."""
-    content = kernel.read_bytes() if isinstance(kernel, Path) else kernel
+def _packed(files: dict[str, bytes]) -> bytes:
+    """A compressed archive of programs."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        member = tarfile.TarInfo("boot/vmlinuz")
-        member.size = len(content)
-        archive.addfile(member, io.BytesIO(content))
-    public = lab.home / "state" / "lab" / "homes" / "jdoe" / "public"
-    (public / f"{name}.tgz").write_bytes(packed.getvalue())
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o755
+            archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def _public(lab: Lab) -> Path:
+    return lab.home / "state" / "lab" / "homes" / "jdoe" / "public"
+
+
+def _archive(lab: Lab, name: str, kernel: bytes | Path) -> str:
+    """Publish an image whose only file is a kernel; returns the URL of its description."""
+    public = _public(lab)
+    content = kernel.read_bytes() if isinstance(kernel, Path) else kernel
+    (public / f"{name}.tgz").write_bytes(_packed({"boot/vmlinuz": content}))
     (public / f"{name}.yaml").write_text(
         f"name: {name}\nversion: 1\narch: x86_64\nvisibility: private\nos: linux\n"
         f"image:\n  file: http://{LAB.public}/~jdoe/{name}.tgz\n  kind: tar\n  compression: gzip\n"
@@ -169,23 +179,33 @@ def test_images_that_cannot_boot_are_ko_in_their_step(booted: Booted) -> None:
     assert "panic" in panics["error"]
 
 
-def test_an_archive_of_ones_own_is_deployed_by_its_url(booted: Booted) -> None:
-    """Unpacked onto the node's partition, and its own kernel booted with the parameters of its description; in a VLAN."""
+POST_INSTALL = b"""#!/bin/bash
+echo "$1 $KADEPLOY_ENV $KADEPLOY_OS_KIND" > "$KADEPLOY_ENV_EXTRACTION_DIR/etc/post-install"
+"""
+
+
+def test_an_archive_of_ones_own_is_registered_and_deployed_by_its_name(booted: Booted) -> None:
+    """Unpacked onto the node's partition, its post-installation run over it, and its own kernel booted with the parameters
+    of its description; in a VLAN."""
     lab, node = booted.lab, booted.deployed
     holder = lab.submit(resources=f"{{type='kavlan'}}/vlan=1,walltime={WALLTIME}", types=["deploy"], name="vlan")
     (vlan,) = lab.wait_job(holder, "running", "error")["resources_by_type"]["vlans"]
-    public = lab.home / "state" / "lab" / "homes" / "jdoe" / "public"
+    public, web = _public(lab), f"http://{LAB.public}/~jdoe"
     described = tar_image(public / "own.tar.zst")
-    described["image"]["file"] = f"http://{LAB.public}/~jdoe/own.tar.zst"
-    (public / "own.yaml").write_text(yaml.safe_dump({"name": "own", **described}))
-    verdict = _verdict(lab, node, f"http://{LAB.public}/~jdoe/own.yaml", vlan=int(vlan))
+    described["image"]["file"] = f"{web}/own.tar.zst"
+    (public / "post.tgz").write_bytes(_packed({"post/run": POST_INSTALL}))
+    described["postinstalls"] = [{"archive": f"{web}/post.tgz", "compression": "gzip", "script": "post/run seen"}]
+    added = lab.ssh("flab", "kaenv3 -a /dev/stdin && kaenv3 -l own", stdin=yaml.safe_dump({"name": "own", **described}))
+    assert "jdoe" in added.stdout, added.stderr
+    verdict = _verdict(lab, node, "own@jdoe", vlan=int(vlan))
     assert verdict["state"] == "OK", f"{verdict}\n{lab.told(node)}"
     inside = node.replace(".", f"-kavlan-{vlan}.", 1)
-    done = lab.ssh(f"root@{inside}", "hostname; findmnt -no PARTLABEL,FSTYPE /nix; cat /proc/cmdline")
-    hostname, partition, line = done.stdout.splitlines()
+    done = lab.ssh(f"root@{inside}", "hostname; findmnt -no PARTLABEL,FSTYPE /nix; cat /proc/cmdline /etc/post-install")
+    hostname, partition, line, post = done.stdout.splitlines()
     assert hostname == node.partition(".")[0], done.stderr
     assert partition.split()[0] == "KDPL_DEPLOY_disk0" and partition.split()[1] in ("ext3", "ext4")
     assert described["boot"]["kernel_params"] in line
+    assert post == "seen own linux"
 
 
 def test_a_node_of_a_further_site_is_deployed_and_reads_what_another_site_has(lab: Lab) -> None:
