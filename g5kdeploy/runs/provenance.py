@@ -33,7 +33,7 @@ def write_crate(run: Run) -> Path:
     records = run.phases().values()
     began = min((record.started for record in records), default=document["created"])
     ended = max((record.ended or record.started for record in records), default=document["created"])
-    tool = "https://pypi.org/project/g5kdeploy/"
+    tool = "#g5kdeploy"
     graph: list[dict[str, Any]] = [
         {
             "@id": "ro-crate-metadata.json",
