@@ -274,6 +274,12 @@ class Deployments:
             (one.uid, one.user_uid, one.status, one.created_at, json.dumps(dataclasses.asdict(one))),
         )
 
+    def broken(self, uid: str) -> str:
+        """Why the workflow of a deployment broke down as a whole; "" when it did not."""
+        with self._lock:
+            workflow = self.running.get(uid)
+        return workflow.broken if workflow is not None else ""
+
     def steps(self, uid: str) -> dict[str, str]:
         """The macro step that each node of a deployment is in; nothing of those that have their end."""
         with self._lock:

@@ -72,6 +72,9 @@ class Kadeploy:
                 if last.get(node) != step
             ]
             last = steps
+            if why := self._deployments.broken(uid):
+                yield {"error": why}
+                return
             yield {"text": "".join(lines)}  # perhaps nothing: so it is seen that nobody reads any more
             self._deployments.refresh(uid)
             time.sleep(POLL_SECONDS)

@@ -44,6 +44,16 @@ class Instantly:
         raise AssertionError(f"{uid} is over")
 
 
+class Breaking:
+    """A deployer whose workflow breaks down."""
+
+    def start(self, deployment: Deployment, report: Report) -> None:
+        report("", MACRO_STEPS[0], False, "kascade died")
+
+    def cancel(self, uid: str) -> None:
+        pass
+
+
 @pytest.fixture
 def scheduled(site: Site, tmp_path: Path) -> Iterator[Deployments]:
     """A scheduler with two nodes and a kadeploy behind the frontend's commands, where the second node is lost."""
@@ -92,6 +102,31 @@ def test_an_interactive_job_ends_with_its_terminal(run: Run, scheduled: Deployme
     words = done.stdout.splitlines()
     assert words[words.index("# Starting...") + 1 :][:2] == ["job 1", LAB.node(1)]
     assert "Deleting the job = 1 ...REGISTERED." in words
+
+
+def test_whoever_leaves_while_an_interactive_job_waits_takes_it_along(run: Run, scheduled: Deployments) -> None:
+    run("flab", "oarsub -t deploy -l nodes=2 'sleep 600'")
+    interrupted = "timeout --foreground --preserve-status -s INT 3 oarsub -I -t deploy -l nodes=1"
+    done = run("flab", f"{interrupted}; echo status $?")
+    assert "Deleting the job = 2 ...REGISTERED." in done.stdout and "status 130" in done.stdout, done.stderr
+
+
+def test_a_job_that_is_over_gives_no_terminal(run: Run, scheduled: Deployments) -> None:
+    run("flab", "oarsub -t deploy -l nodes=2 'sleep 600'")
+    done = run("flab", "(sleep 3; oardel 2) > /dev/null & oarsub -I -t deploy -l nodes=1; echo status $?")
+    assert "status 11" in done.stdout and "job 2 is over before a terminal was there" in done.stderr
+
+
+def test_what_breaks_down_is_told(run: Run, scheduled: Deployments, site: Site) -> None:
+    def broken(request: object) -> object:
+        raise ZeroDivisionError
+
+    site.commands.others["oar"] = broken  # type: ignore[assignment]
+    done = run("flab", "oarstat")
+    assert done.returncode == 1 and done.stderr == "oarstat: internal error; the lab's log has it\n"
+    scheduled.deployer = Breaking()
+    done = run("flab", f"kadeploy3 -e debian12-min -m {LAB.node(1)}")
+    assert done.returncode == 1 and done.stderr == "kadeploy3: kascade died\n"
 
 
 def test_kadeploy_says_which_nodes_are_lost(run: Run, scheduled: Deployments) -> None:

@@ -109,6 +109,24 @@ def test_what_is_refused(shell: Shell) -> None:
     assert shell.run("oardel", [], "jdoe").status == 1
 
 
+def test_numbers_that_no_job_can_have(shell: Shell) -> None:
+    huge = "9" * 30
+    assert shell.run("oarstat", ["-fj", huge], "jdoe").out == ""
+    assert shell.run("oardel", [huge], "jdoe").err == f"Cannot frag {huge} ; You are not the right user.\n"
+    assert shell.run("oarwalltime", [huge, "+1"], "jdoe").status == 4
+    assert shell.run("oarsub", ["-C", huge], "jdoe").status == 20
+
+
+def test_a_directory_is_the_jobs_own_affair(tmp_path: Path, time: FakeTime) -> None:
+    oar = Oar(tmp_path / "own.sqlite", [Resource(1, "default", "a-1.lab", {"host": "a-1.lab"})], time.clock(),
+              directories=lambda user, path: "No such file or directory")  # fmt: skip
+    done = Shell(oar, lambda: time.now).run("oarsub", ["-d", "/none", "-l", "nodes=1", "sleep 1"], "jdoe")
+    assert (
+        done.status == 0
+        and "launchingDirectory = /none\n" in Shell(oar, lambda: 0).run("oarstat", ["-fj1"], "jdoe").out
+    )
+
+
 def test_a_terminal_is_for_a_job_that_runs(shell: Shell, oar: Oar, time: FakeTime) -> None:
     assert shell.run("oarsub", ["-C"], "jdoe").out == "No running jobs\n"
     interactive = shell.run("oarsub", ["-I", "-l", "nodes=1"], "jdoe")

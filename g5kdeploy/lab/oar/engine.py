@@ -152,7 +152,8 @@ class Oar:
         """
         if not self._users(user):
             raise Refused(401, 52, _NO_USER, "Permission denied")
-        admission.check_directory(user, request, self._directories)
+        if not line:  # the REST API goes there itself; oarsub leaves that to the job
+            admission.check_directory(user, request, self._directories)
         with self._changed:
             core = self._core
             order = admission.read(user, request, core.wall())

@@ -29,6 +29,8 @@ _CHANGE = "force whole delay-next-jobs timeout=i help|h version|V"
 _KEY = "# Error: you must set the --use-job-key (or -k) option in order to use other job key related options.\n"
 _SYNTAX = "# Error: please verify your job submission syntax.\n"
 _PRINTED = re.compile(r"# (?:Filtering|Set walltime|Advance|Reservation)|OAR_JOB_ID=")
+_LARGEST = 2**31 - 1
+"""Of the numbers that jobs can have."""
 VERSION = "OAR version: 2.5.10 (the lab's)\n"
 
 USAGES = {
@@ -128,7 +130,7 @@ class Shell:
         return Said(err=f"# Error: job {wanted} is not running.\n", status=20)
 
     def _stat(self, given: Given, caller: _Caller) -> Said:
-        numbers = [int(one) for one in given.every("job")]
+        numbers = [_number(one) for one in given.every("job")]
         if "job" in given and not numbers:
             return Said(err="/!\\ ERROR: No job id provided in command line or environment variables\n", status=1)
         if "events" in given or "properties" in given or "state" in given:
@@ -162,7 +164,7 @@ class Shell:
                 status = 4
                 continue
             try:
-                self._scheduler.delete(int(word), caller.user)
+                self._scheduler.delete(_number(word), caller.user)
             except Refused as refused:
                 out += f"Deleting the job = {word} ...ERROR.\n"
                 err += f"Cannot frag {word} ; {refused.message.partition(' ; ')[2].partition(chr(10))[0]}\n"
@@ -178,7 +180,7 @@ class Shell:
         asking = len(given.rest) == 1 and not given.values
         if not (asking or len(given.rest) == 2) or not given.rest[0].isdigit():
             return Said(_SYNTAX_ERROR, status=4)
-        number = int(given.rest[0])
+        number = _number(given.rest[0])
         timeout = given.last("timeout")
         try:
             if asking:
@@ -230,6 +232,12 @@ def _refusal(refused: Refused) -> Said:
     lines = refused.message.splitlines(keepends=True)
     out = "".join(one for one in lines if _PRINTED.match(one))
     return Said(out, "".join(one for one in lines if not _PRINTED.match(one)), refused.exit_code)
+
+
+def _number(word: str) -> int:
+    """A job's number; 0, which no job has, for what cannot be one."""
+    number = int(word)
+    return number if 0 < number <= _LARGEST else 0
 
 
 def _usage(name: str) -> str:

@@ -69,28 +69,38 @@ class Commands:
 
         try:
             request = json.loads(handler.rfile.readline())
-            do = request["do"]
-            if do in self.others:
-                for answer in self.others[do](request):
-                    say(**answer)
+            if (other := self.others.get(request["do"])) is None:
+                self._about_node(request, handler, say)
                 return
-            node = self._nodes[self._own.node(self._own.number(str(request["node"])))]
-        except (ValueError, KeyError, TypeError):
-            say(error="there is no such node")
-            return
-        try:
-            if do == "console":
-                self._console(node, handler, bool(request.get("follow")), int(request.get("begin", 0)))
-                return
-            if do == "on":
-                node.power_on(Deadline.after(60, f"power for {node.name}"))
-            elif do == "off":
-                node.power_off()
-            elif do == "reset":
-                node.reset()
-            say(state="on" if node.on() else "off")
+            for answer in other(request):
+                say(**answer)
         except Problem as problem:
             say(error=str(problem))
+        except OSError:
+            raise  # whoever asked has left
+        except Exception:
+            log.exception("a frontend's command failed")
+            say(error="internal error; the lab's log has it")
+
+    def _about_node(
+        self, request: Mapping[str, Any], handler: socketserver.StreamRequestHandler, say: Callable[..., None]
+    ) -> None:
+        try:
+            node = self._nodes[self._own.node(self._own.number(str(request["node"])))]
+        except (ValueError, KeyError):
+            say(error="there is no such node")
+            return
+        do = request["do"]
+        if do == "console":
+            self._console(node, handler, bool(request.get("follow")), int(request.get("begin", 0)))
+            return
+        if do == "on":
+            node.power_on(Deadline.after(60, f"power for {node.name}"))
+        elif do == "off":
+            node.power_off()
+        elif do == "reset":
+            node.reset()
+        say(state="on" if node.on() else "off")
 
     def _console(self, node: Node, handler: socketserver.StreamRequestHandler, follow: bool, begin: int) -> None:
         """The console's log from a byte on; with `follow` what comes later too, until the reader leaves."""

@@ -63,6 +63,8 @@ def show(before: str = "", **request: object) -> int:
                     kept[name] = value
     except KeyboardInterrupt:
         status = 130
+    except BrokenPipeError:  # whoever read us has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:
         print(f"{NAME}: the site's management does not answer: {error}", file=sys.stderr)
         status = 1
@@ -176,7 +178,7 @@ def oar() -> int:
     if NAME == "oarstat" and words and words[-1] in ("-j", "--job", "-fj", "-sj") and os.environ.get("OAR_JOB_ID"):
         words.append(os.environ["OAR_JOB_ID"])
     status = show(do="oar", command=NAME, words=words, directory=str(Path.cwd()))
-    if "ends" in kept:  # with its terminal
+    if "ends" in kept:  # with its terminal, or with whoever waited for it
         show(do="oar", command="oardel", words=[kept["ends"]])
     return status
 

@@ -44,7 +44,7 @@ class OarCommands:
         while True:
             job = self._scheduler.job(number)
             if job is None or job.state in FINAL_STATES:
-                yield {"warning": "# Error: job is in state Error.\n", "status": "11"}
+                yield {"warning": f"# Error: job {number} is over before a terminal was there.\n", "status": "11"}
                 return
             if job.state == "Running":
                 yield {"text": "# Starting...\n"}
