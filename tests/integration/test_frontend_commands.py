@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import subprocess
@@ -71,6 +72,9 @@ def scheduled(site: Site, tmp_path: Path) -> Iterator[Deployments]:
     finally:
         oar.stop()
         deployments.close()
+        site.commands.others.clear()
+        del oar
+        gc.collect()  # whoever forgets a job's command that runs on is told here, not in a later test
 
 
 def test_jobs_are_submitted_and_ended_on_the_frontend(run: Run, scheduled: Deployments) -> None:

@@ -90,21 +90,12 @@ def run(site: Site, job: Job, again: bool) -> Command:
         return play(job, again, SYSTEM)
     if again or not job.command:
         return Lost()
-    inside = site.namespace.enter(mounts=True)
     deadline = Deadline.after(20, f"the directory of job {job.id}")
     if not _test(site, "-d", job.directory, deadline):
         raise DirectoryMissing(job.directory)
-    words = [*inside, *_USER, "/bin/bash", "-lc", _script(job)]
-    with (site.folder / "jobs.log").open("ab") as log:
-        child = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=_environment(site, job.user),
-        )
-    return Running(child)
+    words = [*_USER, "/bin/bash", "-lc", _script(job)]
+    log, environment = site.folder / "jobs.log", _environment(site, job.user)
+    return Running(site.namespace.spawn(words, log, mounts=True, env=environment))
 
 
 def runs_on_frontend(job: Job) -> bool:

@@ -9,6 +9,7 @@ import select
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,8 @@ class Namespace:
         self._outer = outer
         self._holder: subprocess.Popen[bytes] | None = None
         self._pid = 0
+        self._lock = threading.Lock()
+        self._spawned: list[subprocess.Popen[bytes]] = []
 
     def start(self, stage: Stage, deadline: Deadline) -> None:
         """Make the namespaces and set the stage; raises `NoNamespace` where the machine refuses."""
@@ -142,17 +145,22 @@ class Namespace:
         """Run a program inside to its end."""
         return process.run([*self.enter(), *argv], deadline, input=input, check=check)
 
-    def spawn(self, argv: list[str], log: Path, *, mounts: bool = False) -> subprocess.Popen[bytes]:
-        """Start a program inside that stays; it ends with the namespaces at the latest."""
+    def spawn(
+        self, argv: list[str], log: Path, *, mounts: bool = False, env: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a program inside that stays; it ends with the namespaces at the latest, whoever still knows of it."""
         with log.open("ab") as out:
-            return subprocess.Popen(
+            child = subprocess.Popen(
                 [*self.enter(mounts=mounts), *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env={**os.environ, **python_environment()},
+                env={**os.environ, **python_environment()} if env is None else env,
                 start_new_session=True,
             )
+        with self._lock:
+            self._spawned = [*(one for one in self._spawned if one.poll() is None), child]
+        return child
 
     def stop(self) -> None:
         """End everything inside."""
@@ -166,6 +174,11 @@ class Namespace:
             self._holder.wait(process.GRACE)
         process.stop(self._holder)
         self._holder = None
+        with self._lock:
+            for child in self._spawned:
+                if child.poll() is None:
+                    process.stop(child)
+            self._spawned.clear()
 
 
 def _hint(root: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -168,11 +167,3 @@ class Network:
         with owner._lock:
             if (server := owner._servers.pop(vlan, None)) is not None:
                 process.stop(server)
-
-    def stop(self) -> None:
-        """End the servers."""
-        with self._lock:
-            for server in self._servers.values():
-                with contextlib.suppress(OSError):
-                    process.stop(server)
-            self._servers.clear()

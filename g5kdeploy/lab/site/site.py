@@ -66,7 +66,6 @@ class Site:
             for index in range(1, settings.nodes + 1)
         }
         self.environment = environments
-        self._servers: list[subprocess.Popen[bytes]] = []
         self._pool = ThreadPoolExecutor(max_workers=max(4, 2 * settings.nodes), thread_name_prefix="node")
         self._management = ""
         self.commands = commands.Commands(own, self.nodes)
@@ -197,17 +196,16 @@ class Site:
 
     def _start_servers(self, deadline: Deadline) -> None:
         spawn, logs = self.namespace.spawn, self.folder
-        for name in self.machines:
-            self._servers.append(spawn([*self._sshd(name), "-D"], logs / f"sshd_{name}.log", mounts=True))
+        servers = [spawn([*self._sshd(one), "-D"], logs / f"sshd_{one}.log", mounts=True) for one in self.machines]
         words = [web.__name__, self.names.public_ip, "80", str(self.homes)]
-        self._servers.append(spawn([sys.executable, "-m", *words], logs / "web.log"))
+        servers.append(spawn([sys.executable, "-m", *words], logs / "web.log"))
         wanted = [*(f"{address}:22" for address in self.machines.values()), f"{self.names.public_ip}:80"]
         while True:
             listening = self.namespace.run(["ss", "-lntH"], deadline).stdout.split()
             missing = [one for one in wanted if one not in listening]
             if not missing:
                 return
-            for server in self._servers:
+            for server in servers:
                 if server.poll() is not None:
                     raise Problem("a server of the site ended while it started", log=self.folder)
             deadline.sleep(0.1, f"nothing listens on {missing[0]} yet")
@@ -215,12 +213,9 @@ class Site:
     def stop(self) -> None:
         """End everything: nodes, servers, network."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self.namespace.stop()  # ends every process inside, machines too
+        self.namespace.stop()  # ends every process inside: servers, commands of jobs, machines too
         for node in self.nodes.values():
             node.power_off()
-        self.network.stop()
-        for server in self._servers:
-            process.stop(server)
         self.commands.stop()
 
     # ---- what scheduler and API ask for ------------------------------------------------------------------------------
