@@ -9,7 +9,7 @@ import string
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from g5kdeploy.lab.oar import grammar, pgtext
+from g5kdeploy.lab.oar import grammar, pgtext, shortcuts
 from g5kdeploy.lab.oar.grammar import Alternative, Group, Reservation
 from g5kdeploy.lab.oar.inventory import Inventory, choose
 from g5kdeploy.lab.oar.model import Refused
@@ -57,16 +57,17 @@ _KNOWN = {key: option for option, keys in _OPTIONS.items() for key in keys}
 class Rules:
     """What one site's rules have and another's lack.
 
-    `slashes`: `slash_22=1` alone asks for a subnet. `hours`: jobs of type day and night keep to theirs. `disk_days`: how
-    long disks can be reserved, 0 for ever.
+    `short`: filters may have short forms (`shortcuts`). `slashes`: `slash_22=1` alone asks for a subnet. `hours`: jobs of
+    type day and night keep to theirs. `disk_days`: how long disks can be reserved, 0 for ever.
     """
 
+    short: bool = False
     slashes: bool = False
     hours: bool = False
     disk_days: int = 0
 
 
-GRID5000 = Rules(slashes=True, hours=True, disk_days=14)
+GRID5000 = Rules(short=True, slashes=True, hours=True, disk_days=14)
 """What Grid'5000 documents, and the recorded site did not have."""
 
 
@@ -234,6 +235,8 @@ def admit(
 
     reservations: how many the user has waiting. containers: the jobs that inner jobs may name.
     """
+    if rules.short:
+        _write_out(order, inventory)
     for rule in (
         _users,
         _besteffort,
@@ -261,6 +264,15 @@ def admit(
         raise order.refuse(248, f"# Error: queue '{order.queue}' does not exist\n", 500)
     _count(order, inventory)
     order.properties = _and(order.properties, "maintenance = 'NO'")
+
+
+def _write_out(order: Order, inventory: Inventory) -> None:
+    """Put SQL in place of the short forms in filters."""
+    order.properties = shortcuts.expand(order.properties, inventory)
+    order.alternatives = [
+        replace(a, groups=tuple(replace(g, filter=shortcuts.expand(g.filter, inventory)) for g in a.groups))
+        for a in order.alternatives
+    ]
 
 
 def check_keys(order: Order) -> None:
