@@ -96,10 +96,12 @@ def lock(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
                     file.seek(0)
                     raise Held(f"{what} is in use", cause=file.read().strip() or "by another process") from error
                 time.sleep(0.1)
-        file.truncate(0)
-        file.write(f"by process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        file.flush()
+        holder = f"by process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        with contextlib.suppress(OSError):  # on a full disk it holds all the same, without a name
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), holder.encode())
         try:
             yield
         finally:
-            file.truncate(0)
+            with contextlib.suppress(OSError):
+                os.ftruncate(file.fileno(), 0)

@@ -32,12 +32,20 @@ root = click.version_option(__version__, "-V", "--version", prog_name="g5kdeploy
 
 
 class Terminated(BaseException):
-    """SIGTERM came: everything that was started is stopped on the way out."""
+    """SIGTERM came, or the terminal was closed (SIGHUP): everything that was started is stopped on the way out."""
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends us at once
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it comes twice, or beside a SIGTERM, when a session ends
+    if number == signal.SIGTERM:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends us at once
     raise Terminated
+
+
+def _listen() -> None:
+    signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+        signal.signal(signal.SIGHUP, _terminate)
 
 
 def process() -> int:
@@ -63,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's); never raises, returns the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     with contextlib.suppress(ValueError):  # not the main thread: a test's
-        signal.signal(signal.SIGTERM, _terminate)
+        _listen()
     sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a terminal that knows no µ gets a `?`

@@ -62,8 +62,11 @@ class Emitter:
     def emit(self, node: str, step: str, state: State, detail: str = "", duration: float | None = None) -> None:
         event = Event(self.run, self.phase, node, step, state, duration, detail, self.clock.wall())
         with self._lock:
-            for sink in self.sinks:
-                sink(event)
+            for sink in tuple(self.sinks):
+                try:
+                    sink(event)
+                except OSError:  # whoever watched went away, a closed terminal or the end of a pipe: that ends no run
+                    self.sinks.remove(sink)
 
     def note(self, step: str, detail: str = "", node: str = "") -> None:
         self.emit(node, step, State.NOTE, detail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -181,7 +182,8 @@ class Live(_View):
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._now.clear()
-        self._live.stop()
+        with contextlib.suppress(OSError):  # the terminal is gone
+            self._live.stop()
 
     def __call__(self, event: Event) -> None:
         key = (event.phase, event.node)

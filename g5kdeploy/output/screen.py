@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -47,12 +48,16 @@ class Screen:
     def say(self, text: str) -> None:
         """A line of news on stderr, not with -q."""
         if self.verbosity >= 0:
-            print(text, file=self.err, flush=True)
+            self._tell(text)
 
     def warn(self, text: str) -> None:
         """A warning on stderr, not with -qq."""
         if self.verbosity >= -1:
-            print(f"warning: {text}", file=self.err, flush=True)
+            self._tell(f"warning: {text}")
+
+    def _tell(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # whoever read it went away
+            print(text, file=self.err, flush=True)
 
     def answer(self, document: Mapping[str, Any], form: str = "table", columns: Sequence[str] = ()) -> None:
         """Print the answer on stdout as `-o` wants it; `columns` are those of a table (default: the items' keys)."""

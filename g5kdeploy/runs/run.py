@@ -279,15 +279,16 @@ class Run:
             yield
 
     def sink(self, event: Event) -> None:
-        """Append an event to events.jsonl; a sink for an `Emitter`."""
+        """Append an event to events.jsonl; a sink for an `Emitter`. On a full disk it is left out: a log ends no run."""
         line = json.dumps({**event.as_dict(), "run": self.id}, ensure_ascii=False) + "\n"
         path = self.folder / "events.jsonl"
-        with self._lock, path.open("a+b") as file:
-            if not self._events_begun:
-                self._events_begun = True
-                if _is_torn(path):
+        with self._lock, contextlib.suppress(OSError):
+            begun, self._events_begun = self._events_begun, False
+            with path.open("a+b") as file:
+                if not begun and _is_torn(path):
                     file.write(b"\n")
-            file.write(line.encode())
+                file.write(line.encode())
+            self._events_begun = True
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The events so far; a line that a killed process left half written is passed over."""

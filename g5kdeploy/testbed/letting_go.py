@@ -36,6 +36,13 @@ def release(api: Api, record: Record, records: Records, deadline: Deadline, emit
         return records.released(record, outcome)
 
 
+def end(api: Api, record: Record, deadline: Deadline) -> None:
+    """Ask for the end of all jobs that carry its name, and write nothing down: for a machine that cannot."""
+    for job in lookup.jobs_of(api, record, deadline, all_of_them=True):
+        if not job.over:
+            _delete(api, job, deadline)
+
+
 def _name(record: Record) -> str:
     return f"job {record.job} on {record.site}" if record.job else f"the request {record.name} on {record.site}"
 

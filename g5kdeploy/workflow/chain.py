@@ -149,8 +149,8 @@ def open_run(
         if _came_to_release(session.run, phases):
             session.ending = True
             return _sinking(session)
-        emit.warn("run", f"run {session.run.id} is closed: its job ended meanwhile; beginning a new one")
-        with session:
+        with session, session.run.lock():  # whoever works on it sees for himself that its job ended
+            emit.warn("run", f"run {session.run.id} is closed: its job ended meanwhile; beginning a new one")
             reserving.release(session)
         return _fresh(experiment, testbed, emit, folder)
     return _sinking(session)
@@ -195,12 +195,17 @@ def do(
         session.emit.emit("", name, State.SKIPPED, "was done with the same inputs")
         return ExitCode.DONE
     lost = _lost(session)
-    with session.run.phase(name, key) as record, session.emit.step(name) as step:
-        record.result = (work or phase.work)(session)
-        record.key = key_of(phase.inputs(session))
-        step.text = record.detail = record.result.pop("detail", "")
-        if _lost(session) > lost or session.unfinished:
-            record.state = PhaseState.PARTLY
+    try:
+        with session.run.phase(name, key) as record, session.emit.step(name) as step:
+            record.result = (work or phase.work)(session)
+            record.key = key_of(phase.inputs(session))
+            step.text = record.detail = record.result.pop("detail", "")
+            if _lost(session) > lost or session.unfinished:
+                record.state = PhaseState.PARTLY
+    except OSError:
+        if name == "release":  # a full disk: nodes are not held for want of a place to write that they are not
+            reserving.let_go(session)
+        raise
     return ExitCode.PARTLY if _lost(session) else ExitCode.DONE
 
 
@@ -246,7 +251,7 @@ def _after(session: Session, failed: str, rest: Sequence[str], error: BaseExcept
     if failed != "bench" or not _worth_asking(error):
         todo = [name for name in todo if name != "collect"]
     if failed in ("bench", "collect") and "collect" not in todo:
-        with contextlib.suppress(Problem):
+        with contextlib.suppress(Problem, OSError):
             measuring.keep_what_is_here(session)
     for name in todo:
         try:
@@ -254,9 +259,9 @@ def _after(session: Session, failed: str, rest: Sequence[str], error: BaseExcept
         except BaseException as problem:
             if name == "release":
                 session.emit.warn(name, f"the nodes may still be held; try: g5kdeploy release --run {session.run.id}")
-            if not isinstance(problem, Problem):
+            if not isinstance(problem, Exception):
                 raise
-            session.emit.warn(name, str(problem))
+            session.emit.warn(name, str(problem) or type(problem).__name__)
     if keep and session.run.document()["job"]:
         session.emit.note(
             "run", f"kept: run {session.run.id}; go on with the same command, end it with g5kdeploy release"

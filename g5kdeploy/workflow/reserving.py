@@ -9,7 +9,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.events.failure import InvalidUse, NoResources
 from g5kdeploy.node import Stage
-from g5kdeploy.testbed import hardware, inventory, reservations, together
+from g5kdeploy.testbed import hardware, inventory, letting_go, reservations, together
 from g5kdeploy.testbed.problems import JobOver
 from g5kdeploy.testbed.request import Request, apart, told
 from g5kdeploy.testbed.reservations import Reservation
@@ -245,3 +245,15 @@ def release(session: Session) -> dict[str, Any]:
         raise problems[0]
     session.run.set(released=True)
     return {"released": released}
+
+
+def let_go(session: Session) -> None:
+    """Ask for the end of the run's jobs where nothing can be written, as on a full disk: they stay on record."""
+    for record in session.records.unreleased(run=session.run.id):
+        deadline = Deadline.after(RELEASE_SECONDS, f"the release on {record.site}", session.clock)
+        try:
+            letting_go.end(session.api, record, deadline)
+        except Problem as problem:
+            session.emit.warn("release", str(problem))
+        else:
+            session.emit.warn("release", f"{record.site} was asked to end job {record.job or record.name} all the same")

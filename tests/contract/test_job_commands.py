@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
@@ -323,6 +324,42 @@ def test_submitted_now_and_waited_for_later(desk: Desk) -> None:
     assert later["job"] == answer["job"]
     assert set(desk.document()["nodes"]) == {VM.format(1), VM.format(2)}
     assert desk.document()["phases"]["reserve"]["state"] == "done"
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_keeps_no_nodes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.on_run("reserve")
+    with monkeypatch.context() as here:
+        here.setattr(Run, "change", full)
+        here.setattr(Records, "save", full)
+        _, said = desk.on_run("release", code=ExitCode.FAILED)
+    assert "No space left" in said and "lab was asked to end job" in said
+    desk.wait(lambda: not desk.live())
+    assert desk.document()["released"] is False
+    desk.on_run("release")
+    assert desk.document()["released"] is True
+
+
+def test_a_report_that_cannot_be_written_keeps_no_nodes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("g5kdeploy.runs.report.write_report", full)
+    _, said = desk.on_run("run", "--phases", "reserve,bench,report,release", code=ExitCode.USAGE)
+    assert "has no benchmark" in said and "No space left" in said
+    assert desk.live() == []
+    assert desk.document()["released"] is True
+
+
+def test_a_run_that_somebody_works_on_is_not_closed_under_him(desk: Desk) -> None:
+    answer, _ = desk.on_run("reserve")
+    desk.lab.oar.delete(answer["job"], "jdoe")
+    desk.wait(lambda: not desk.live())
+    with Run.open(desk.file.parent / "runs" / desk.document()["id"]).lock():
+        _, said = desk.on_run("reserve", code=ExitCode.HELD)
+    assert "is in use" in said
+    again, _ = desk.on_run("reserve")
+    assert again["job"] != answer["job"]
 
 
 def test_the_frontend_tells_of_a_start(desk: Desk) -> None:

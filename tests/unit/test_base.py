@@ -111,6 +111,20 @@ def test_a_lock_names_its_holder(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lock_holds_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as here:
+        here.setattr(files.os, "write", full)
+        with (
+            files.lock(tmp_path / "lock", "the run"),
+            pytest.raises(files.Held, match="by another process"),
+            files.lock(tmp_path / "lock", "the run"),
+        ):
+            pass
+
+
 def test_one_variable_moves_every_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("G5KDEPLOY_HOME", str(tmp_path))
     assert {folders.config(), folders.state(), folders.cache()} == {tmp_path / n for n in ("config", "state", "cache")}

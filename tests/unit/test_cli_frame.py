@@ -283,7 +283,7 @@ sys.exit(main(["config", "show", "-o", "json"]))
     assert process.returncode == 1
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
 def test_signals_unwind_and_have_their_codes(number: signal.Signals, code: int, tmp_path: Path) -> None:
     script = """
 import sys, time, click
@@ -313,6 +313,18 @@ sys.exit(main(["doctor"]))
     assert out == "cleaned up\n"
     assert process.returncode == code
     assert err.strip() in ("interrupted", "terminated")
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    code = """
+import os, signal, click
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from g5kdeploy.cli import table
+from g5kdeploy.cli.main import main
+table.LazyGroup.get_command = lambda *_: click.Command("doctor", callback=lambda: os.kill(os.getpid(), signal.SIGHUP))
+raise SystemExit(main(["doctor"]))
+"""
+    assert python(code).returncode == 0
 
 
 def test_a_terminal_that_knows_no_such_letters() -> None:

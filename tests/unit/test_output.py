@@ -133,6 +133,19 @@ def test_quiet_is_warnings_alone_and_quieter_is_nothing() -> None:
     assert where.err.getvalue() == ""  # type: ignore[attr-defined]
 
 
+def test_who_watches_may_go_away() -> None:
+    seen: list[str] = []
+
+    def gone(event: Event) -> None:
+        seen.append(event.step)
+        raise BrokenPipeError
+
+    emit = Emitter(sinks=[gone, lambda event: seen.append(event.step)])
+    emit.note("one")
+    emit.note("two")
+    assert seen == ["one", "one", "two"]
+
+
 def test_json_lines_are_the_answer() -> None:
     where = screen()
     with renderer(where, "jsonl") as view:

@@ -120,6 +120,18 @@ def test_events_survive_a_torn_line(experiment: Path) -> None:
     assert {event["run"] for event in again.events()} == {run.id}
 
 
+def test_a_log_on_a_full_disk_ends_no_run(experiment: Path) -> None:
+    run = make(experiment)
+    emit = Emitter(phase="build", sinks=[run.sink])
+    emit.note("one")
+    (run.folder / "events.jsonl").rename(run.folder / "kept")
+    (run.folder / "events.jsonl").symlink_to("/dev/full")
+    emit.note("two")
+    (run.folder / "kept").replace(run.folder / "events.jsonl")
+    emit.note("three")
+    assert [event["step"] for event in run.events()] == ["one", "three"]
+
+
 def test_a_run_is_held_by_one_at_a_time(experiment: Path) -> None:
     run = make(experiment)
     with run.lock():

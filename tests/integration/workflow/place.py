@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -198,9 +200,12 @@ class Place:
     # The command line
 
     def start(
-        self, *words: str, stall: str = "", constants: dict[str, Any] | None = None, **more: Any
+        self, *words: str, stall: str = "", constants: dict[str, Any] | None = None, watched: int | None = None
     ) -> subprocess.Popen[str]:
-        """Start g5kdeploy; stdout and stderr go to files beside each other."""
+        """Start g5kdeploy; stdout and stderr go to files beside each other, stderr to `watched` if that is given.
+
+        Where that is a terminal, it is the process's own.
+        """
         number = len(self._started)
         self.mark = self.folder / f"mark-{number}"
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("G5KDEPLOY_", "TEST_"))}
@@ -215,8 +220,9 @@ class Place:
         with paths[0].open("w") as out, paths[1].open("w") as err:
             process = subprocess.Popen(
                 [sys.executable, str(PROGRAM), *words],
-                stdout=out, stderr=err, stdin=subprocess.DEVNULL, text=True, env=environ, cwd=self.folder,
-                start_new_session=True,
+                stdout=out, stderr=err if watched is None else watched, stdin=subprocess.DEVNULL, text=True,
+                env=environ, cwd=self.folder, start_new_session=True,
+                preexec_fn=_take_terminal if watched is not None and os.isatty(watched) else None,
             )  # fmt: skip
         self._started.append(process)
         return process
@@ -293,3 +299,8 @@ class Place:
     def _close_nodes(self) -> None:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(Node.close, self.nodes.values()))
+
+
+def _take_terminal() -> None:
+    """In a new process that leads its session: its stderr is its terminal, and it hears when that is closed."""
+    fcntl.ioctl(2, termios.TIOCSCTTY, 0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import threading
@@ -63,6 +65,32 @@ def test_while_the_workload_runs(place: Place, number: signal.Signals) -> None:
     told(place.end(process), CODES[number])
     assert list((place.folders[-1].parent / "metrics").glob("*.parquet"))
     assert (place.folders[-1].parent / "report.html").exists()
+    nothing_left(place)
+
+
+def test_whoever_watched_is_gone_when_the_interrupt_comes(place: Place) -> None:
+    """`g5kdeploy run 2>&1 | tee log`: ctrl-C ends both, and `tee` is the faster one."""
+    reader, writer = os.pipe()
+    try:
+        process = place.begin("--phases", "reserve,deploy,report,release", stall="deploy:before", watched=writer)
+        os.close(writer)
+        stands(place, process, "deploy")
+    finally:
+        os.close(reader)
+    process.send_signal(signal.SIGINT)
+    told(place.end(process), 130)
+    nothing_left(place)
+
+
+def test_the_terminal_is_closed(place: Place) -> None:
+    ours, its = pty.openpty()
+    try:
+        process = place.begin("--phases", "reserve,deploy,report,release", stall="deploy:before", watched=its)
+        os.close(its)
+        stands(place, process, "deploy")
+    finally:
+        os.close(ours)  # the kernel sends it a SIGHUP
+    told(place.end(process), 143)
     nothing_left(place)
 
 
