@@ -53,7 +53,7 @@ def write_json(path: Path, value: Any, mode: int = 0o644) -> None:
 def read_json(path: Path) -> Any:
     """The value in a JSON file; a `Problem` naming the file when it is none."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise Problem(f"{path} cannot be read", cause=error.strerror or str(error)) from error
     except ValueError as error:

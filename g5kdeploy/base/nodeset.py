@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from g5kdeploy.base.problem import Problem
+
+MOST = 100_000
+"""Names in a set: more are a slip of the keyboard, and would fill the memory."""
 
 
 class BadSet(Problem):
@@ -23,6 +27,11 @@ def expand(word: str) -> list[str]:
     from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 
     try:
-        return list(NodeSet(word, resolver=RESOLVER_NOGROUP))
+        if any(int(last) - int(first) >= MOST for first, last in re.findall(r"([0-9]{1,20})-([0-9]{1,20})", word)):
+            raise NodeSetException(f"more than {MOST} names")
+        nodes = NodeSet(word, resolver=RESOLVER_NOGROUP)
+        if len(nodes) > MOST:
+            raise NodeSetException(f"more than {MOST} names")
+        return list(nodes)
     except NodeSetException as error:
         raise BadSet(f"`{word}` is no set of nodes", cause=str(error), hint="for example vm-[1-8]") from error

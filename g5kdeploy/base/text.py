@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
@@ -20,6 +21,11 @@ def redact(text: str, secrets: Iterable[str]) -> str:
         if secret:
             text = text.replace(secret, "***")
     return text
+
+
+def to_paste(*words: object) -> str:
+    """A command line of ours for a hint, good for a shell whatever blanks are in its paths."""
+    return shlex.join(["g5kdeploy", *map(str, words)])
 
 
 def human_seconds(seconds: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from g5kdeploy.base import files
+from g5kdeploy.base.text import to_paste
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.output.screen import Screen
@@ -43,7 +44,7 @@ def command(screen: Screen, folder: Path, name: str | None) -> None:
     except OSError as error:
         raise InvalidUse(f"{folder} cannot be written", cause=error.strerror or str(error)) from error
     screen.say(f"wrote {', '.join(FILES)} into {folder}")
-    screen.say(f"try it: g5kdeploy lab start && g5kdeploy run {folder} --testbed lab")
+    screen.say(f"try it: g5kdeploy lab start && {to_paste('run', folder, '--testbed', 'lab')}")
 
 
 def name_from(folder: Path) -> str:

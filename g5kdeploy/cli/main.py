@@ -116,7 +116,7 @@ def _call(args: list[str]) -> int:
 def _columns() -> int:
     """The width of help texts. click would ask `shutil`, whose import takes a tenth of the time of `--help`."""
     try:
-        width = int(os.environ.get("COLUMNS", "")) or os.get_terminal_size(sys.stdout.fileno()).columns
+        width = int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size(sys.stdout.fileno()).columns
     except (AttributeError, OSError, ValueError):
         width = 80
     return max(50, min(width, 100) - 2)

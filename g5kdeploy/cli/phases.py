@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from g5kdeploy.base.text import to_paste
 from g5kdeploy.cli import settings, times
 from g5kdeploy.cli.choice import named, without
 from g5kdeploy.cli.command import command as make
@@ -88,7 +89,7 @@ def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
             )
         except KeyboardInterrupt:
             if session.records.unreleased(run=session.run.id):
-                told = f"the job stays in the queue; g5kdeploy release {session.experiment.file} takes it back"
+                told = f"the job stays in the queue; {to_paste('release', session.experiment.file)} takes it back"
                 session.emit.note(name, told)
             raise
     if name == "vmtest" and more.get("again"):

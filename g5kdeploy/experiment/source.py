@@ -14,7 +14,9 @@ from g5kdeploy.events.failure import InvalidUse
 LARGEST = 1 << 20  # bytes
 DEEPEST = 50  # brackets within brackets
 MOST = 20_000  # values in a file, aliases counted as often as they are used
+DIGITS = 30  # of a whole number
 Place = tuple[str | int, ...]
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # escapes can name what no program, file or URL takes
 
 
 @dataclass(frozen=True)
@@ -190,12 +192,17 @@ class _Walk:
             return None
         if tag == "bool":
             return text.lower() == "true"
+        if tag == "int" and len(text) > DIGITS:
+            self._wrong(node.start_mark.line + 1, "no number has so many digits")
+            return 0
         if tag == "int":
             return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
         if tag == "float":
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         if tag != "str":
             self._wrong(node.start_mark.line + 1, f"the tag `{node.tag}` means nothing here")
+        if _NO_TEXT.search(text):
+            self._wrong(node.start_mark.line + 1, "no text has such characters")
         return text
 
     def _wrong(self, line: int, message: str, hint: str = "") -> None:

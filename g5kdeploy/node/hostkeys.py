@@ -127,7 +127,7 @@ class HostKeys:
         pins: dict[str, list[HostKey]] = {}
         forgotten: set[str] = set()
         try:
-            text = self.path.read_text()
+            text = self.path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return pins, forgotten
         for line in text.splitlines():

@@ -88,7 +88,7 @@ class Settings:
         hop = Hop(
             name=name,
             host=found["hostname"],
-            port=port or int(found.get("port", 22)),
+            port=port or self._port(found.get("port", "22")),
             user=user or found.get("user") or self.user or getpass.getuser(),
             keys=tuple(dict.fromkeys(path for path in files if path.is_file())),
             agent=found.get("identitiesonly", "no").lower() != "yes"
@@ -98,6 +98,11 @@ class Settings:
             proxy_command=found.get("proxycommand") or "",
         )
         return hop, [] if jump.lower() == "none" else jump.split(",")
+
+    def _port(self, value: str) -> int:
+        if not value.isdigit():
+            raise InvalidUse(f"{self.path} cannot be understood", cause=f"Port {value}")
+        return int(value)
 
     def _agent_socket(self, value: str) -> Path | None:
         """Where IdentityAgent says that the agent is: a path, or a variable that has it."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g5kdeploy.base.problem import Problem
+from g5kdeploy.base.text import to_paste
 from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.runs.run import Run
 
@@ -61,7 +62,7 @@ def find(folder: Path, experiment: Path, wanted: str | None = None) -> Run:
         raise NoRun(
             f"{experiment.name} has no run to go on with",
             cause=f"every run in {folder} is over, or there is none",
-            hint=f"g5kdeploy build {experiment} or g5kdeploy reserve {experiment} begins one; --run ID names one that is over",
+            hint=f"{to_paste('build', experiment)} or {to_paste('reserve', experiment)} begins one; --run ID names an old one",
         )
     if len(runs) > 1:
         raise InvalidUse(

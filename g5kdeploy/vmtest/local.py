@@ -54,7 +54,7 @@ def run_local(
     if len(roles) > MOST:
         raise InvalidUse(f"{len(roles)} machines are too many for this one", cause=f"at most {MOST} can be addressed")
     toplevels = {role: manifest.roles[role].toplevel for role in counts}
-    key = verdict.key_of(toplevels, counts, script.read_text())
+    key = verdict.key_of(toplevels, counts, script.read_text(encoding="utf-8", errors="replace"))
     folder.mkdir(parents=True, exist_ok=True)
     if reuse and (found := verdict.find(key)) is not None:
         junit.write(folder / JUNIT, script.stem, found.parts)

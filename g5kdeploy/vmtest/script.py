@@ -54,7 +54,7 @@ class Script:
         began = time.monotonic()
         with contextlib.suppress(_Told):
             with self._part(MAIN, began):
-                code = compile(self.path.read_text(), str(self.path), "exec")
+                code = compile(self.path.read_bytes(), str(self.path), "exec")
                 exec(code, self.globals())  # noqa: S102  that is what a test script is for
             return True
         return False

@@ -9,6 +9,7 @@ from typing import Any
 
 from g5kdeploy import closure
 from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.text import to_paste
 from g5kdeploy.boot import Source
 from g5kdeploy.closure import Bundle
 from g5kdeploy.closure.image import Image, Part, push_image
@@ -32,7 +33,7 @@ def build(session: Session) -> dict[str, Any]:
             "nothing can be built here: there is no Nix",
             cause="nix-build is not on the PATH",
             hint="as root: apt-get install nix-bin. Without root, as on a frontend: build and push elsewhere, then here "
-            f"g5kdeploy run {experiment.file} --manifest ~/{handing.place(experiment.name)}",
+            f"{to_paste('run', experiment.file)} --manifest ~/{handing.place(experiment.name)}",
         )
     deadline = session.deadline(BUILD_SECONDS, "the build")
     _check_programs(experiment, closure.programs(experiment.composition, sorted(experiment.roles), deadline))
@@ -120,7 +121,7 @@ def environment(session: Session, role: str) -> str:
         return str(told["url"])
     if not told or told["file"] != str(file) or told["stamp"] != environments.read(file).stamp():
         raise InvalidUse(
-            f"the environment {file} was not pushed as it is now", hint=f"g5kdeploy push {session.experiment.file}"
+            f"the environment {file} was not pushed as it is now", hint=to_paste("push", session.experiment.file)
         )
     return str(told["url"])
 
@@ -157,7 +158,7 @@ def source(session: Session) -> Source:
     """Where the nodes pull from, as `push` left it."""
     record = session.run.phases().get("push")
     if record is None or not record.result:
-        raise InvalidUse(f"run {session.run.id} was not pushed yet", hint=f"g5kdeploy push {session.experiment.file}")
+        raise InvalidUse(f"run {session.run.id} was not pushed yet", hint=to_paste("push", session.experiment.file))
     cache, bundle = record.result["cache"], record.result["bundle"]
     return Source(
         session.web_of(pushed_to(session)), cache["path"], Bundle(**bundle), cache["public_key"], session.run.id

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.base.text import human_bytes
+from g5kdeploy.base.text import human_bytes, to_paste
 from g5kdeploy.closure.image import tarball
 from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.experiment.model import IMAGE
@@ -67,7 +67,7 @@ def url(session: Session, role: str) -> str:
     told = (record.result if record else {}).get("environments", {}).get(role, {})
     if {name: told.get(name) for name in ("toplevel", "params")} != _stamp(session, role):
         raise InvalidUse(
-            f"the image of {role} was not pushed as it is now", hint=f"g5kdeploy push {session.experiment.file}"
+            f"the image of {role} was not pushed as it is now", hint=to_paste("push", session.experiment.file)
         )
     return str(told["url"])
 

@@ -148,7 +148,7 @@ def public_key(session: Session) -> str:
     for kind in ("ed25519", "ecdsa", "ed25519_sk", "ecdsa_sk", "rsa"):
         path = folder / f"id_{kind}.pub"
         if path.is_file():
-            return path.read_text().strip()
+            return path.read_text(encoding="utf-8", errors="replace").strip()
     raise NotAllowed(
         f"there is no SSH public key in {folder}",
         cause="root's door on deployed nodes opens for a key only",

@@ -7,6 +7,7 @@ from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
+from g5kdeploy.base.text import to_paste
 from g5kdeploy.events.failure import InvalidUse, NoResources
 from g5kdeploy.node import Stage
 from g5kdeploy.testbed import hardware, inventory, letting_go, reservations, together
@@ -138,7 +139,7 @@ def extend(session: Session, seconds: int, wait: float) -> list[Extension]:
         found.append(reservations.extend(session.api, held, seconds, deadline, session.emit, wait))
         _keep(session, [found[-1].reservation])
     if not found:
-        raise InvalidUse(f"run {session.run.id} holds no job", hint=f"g5kdeploy reserve {session.experiment.file}")
+        raise InvalidUse(f"run {session.run.id} holds no job", hint=to_paste("reserve", session.experiment.file))
     return found
 
 

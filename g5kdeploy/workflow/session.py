@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from g5kdeploy.base.clock import SYSTEM, Clock
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
+from g5kdeploy.base.text import to_paste
 from g5kdeploy.closure.manifest import Manifest
 from g5kdeploy.events.event import Emitter
 from g5kdeploy.events.failure import ExitCode, Failure, InvalidUse, exit_code, narrowest
@@ -102,9 +103,7 @@ class Session:
         """What was built for this run."""
         if self._manifest is None:
             if not self.run.manifest_file.exists():
-                raise InvalidUse(
-                    f"run {self.run.id} has no closures yet", hint=f"g5kdeploy build {self.experiment.file}"
-                )
+                raise InvalidUse(f"run {self.run.id} has no closures yet", hint=to_paste("build", self.experiment.file))
             self._manifest = Manifest.load(self.run.manifest_file)
         return self._manifest
 

@@ -15,7 +15,7 @@ from g5kdeploy.base.clock import Clock
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.base.process import CommandFailed, run
-from g5kdeploy.base.text import clean, human_bytes, human_seconds, redact
+from g5kdeploy.base.text import clean, human_bytes, human_seconds, redact, to_paste
 
 
 def soon(seconds: float = 20) -> Deadline:
@@ -139,6 +139,10 @@ def test_durations(seconds: float, said: str) -> None:
 
 def test_sizes() -> None:
     assert [human_bytes(n) for n in (512, 17 * 1024, 1.5 * 1024**2)] == ["512 B", "17 KiB", "1.5 MiB"]
+
+
+def test_hints_can_be_pasted() -> None:
+    assert to_paste("push", Path("/home/my exp/experiment.yaml")) == "g5kdeploy push '/home/my exp/experiment.yaml'"
 
 
 def test_foreign_text_cannot_move_the_cursor() -> None:

@@ -73,6 +73,13 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         assert f"g5kdeploy {words[0]}" in text.split("Example:")[1], words
 
 
+def test_help_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((60, 24)))
+    assert main(["--help"]) == 0
+    assert "  From one experiment file to a reproducible run on\n" in capfd.readouterr().out
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = f"""
 import sys

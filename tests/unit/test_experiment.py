@@ -179,6 +179,27 @@ def test_what_is_no_experiment_file_at_all(folder: Path, text: str | bytes, said
     assert said in found[0]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (f"project: {'1' * 5000}", "no number has so many digits"),
+        (f"project: 0x{'f' * 5000}", "no number has so many digits"),
+        ('project: "a\\0b"', "no text has such characters"),
+        ('project: "\\ud800"', "no text has such characters"),
+    ],
+)
+def test_values_that_nothing_could_take(folder: Path, line: str, said: str) -> None:
+    assert any(said in one for one in mistakes(folder, GOOD.replace("true", '"true"') + line + "\n"))
+
+
+@pytest.mark.parametrize("number", [".inf", "1e400", ".nan"])
+def test_what_a_node_needs_is_finite(folder: Path, number: str) -> None:
+    role = f"{{nodes: 1, needs: {{memory: {number}}}}}"
+    text = f"apiVersion: g5kdeploy/v1\nname: x\nroles: {{server: {role}}}\n"
+    [found] = mistakes(folder, text)
+    assert "`roles.server.needs.memory` must be a finite number" in found
+
+
 def test_aliases_that_multiply_end(folder: Path) -> None:
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]

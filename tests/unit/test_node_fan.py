@@ -32,6 +32,14 @@ def test_each_node_has_its_answer_or_its_problem_in_order() -> None:
     assert fan_out([], work) == {}
 
 
+def test_a_set_that_no_testbed_has_is_not_unfolded() -> None:
+    with pytest.raises(InvalidUse, match="no set of nodes"):
+        expand("vm-[1-99999999]")
+    with pytest.raises(InvalidUse, match="no set of nodes"):
+        expand("vm-[1-9999]-[1-9999]")
+    assert len(expand("vm-[1-900]")) == 900
+
+
 def test_a_bug_is_not_hidden_among_problems() -> None:
     with pytest.raises(ZeroDivisionError):
         fan_out(["a", "b"], lambda name: 1 // 0)

@@ -104,6 +104,9 @@ def test_a_file_that_includes_itself_is_a_mistake_told(tmp_path: Path) -> None:
 def test_a_configuration_that_is_none_is_a_mistake_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidUse, match="cannot be understood"):
         settings(tmp_path, "Port\n").route("n")
+    with pytest.raises(InvalidUse, match="cannot be understood") as caught:
+        settings(tmp_path, "Port ssh\n").route("n")
+    assert "Port ssh" in caught.value.cause
 
 
 @pytest.mark.parametrize(("line", "agent"), [("IdentitiesOnly yes", False), ("IdentityAgent none", False), ("", True)])

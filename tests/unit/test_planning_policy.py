@@ -167,6 +167,9 @@ def test_words_that_mean_nothing(word: str, hours: float, told: str) -> None:
 
 def test_earliest_has_no_end() -> None:
     assert window("earliest", 60, 5.0).last == float("inf")
+    for moment in ("0001-01-01 00:00", "9999-12-31 23:59"):
+        with pytest.raises(InvalidUse, match=r"no time to start|is over"):
+            window(moment, 60, 5.0)
 
 
 def test_working_hours() -> None:

@@ -13,6 +13,7 @@ from g5kdeploy.testbed.planning import calendar
 
 WORDS = ("now", "earliest", "night", "weekend")
 _FORMS = ("%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
+_YEARS = 1971, 9000  # not so near the ends of the calendar that a zone leads beyond them
 _AHEAD = 15  # nights or weekends to look ahead for one that the walltime fits into
 
 
@@ -66,6 +67,8 @@ def _moment(text: str) -> float:
             naive = dt.datetime.strptime(text, form)  # noqa: DTZ007 -- the user's own zone is what is meant
         except ValueError:
             continue
+        if not _YEARS[0] <= naive.year <= _YEARS[1]:
+            break
         moment = naive.timestamp()
         if dt.datetime.fromtimestamp(moment) != naive:  # noqa: DTZ006
             raise InvalidUse(f"--at: there is no {text} here", cause="the clocks are put forward over that hour")
