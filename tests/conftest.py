@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,16 @@ settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
 )
 settings.load_profile("steady")
+
+
+def pytest_configure() -> None:
+    """Programs that the tests interrupt are to heed it, in a run started with `&` or nohup, too.
+
+    What a shell has ignored there stays ignored in programs; what is handled, whatever the handler, does not.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def _is_local(address: Any) -> bool:
