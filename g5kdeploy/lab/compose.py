@@ -89,7 +89,9 @@ def compose(places: Places, settings: Settings, grid: Grid) -> Composed:
         refuses=refusal,
     )
     for name, site in grid.sites.items():
-        site.commands.others["oar"] = OarCommands(oars[name], settings.user, time.time)
+        site.commands.others["oar"] = OarCommands(
+            oars[name], settings.user, time.time, functools.partial(jobs.contents, site, settings.user)
+        )
         site.commands.others["kadeploy"] = kadeploy_command.Kadeploy(deployments, name, settings.user)
         site.commands.others["kaenv"] = kaenv_command.Kaenv(
             environments, settings.user, deployments.fetch, functools.partial(images.unreachable, site)

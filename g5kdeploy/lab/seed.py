@@ -47,6 +47,7 @@ class StoredJobs(Unmanned):
                     (query.ids, job.id),
                     (query.states, job.state),
                     (query.queues, job.queue),
+                    (query.arrays, job.array or job.id),
                 )
             )
         ]

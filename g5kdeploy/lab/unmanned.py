@@ -20,7 +20,16 @@ class Unmanned:
     def _resources(self) -> tuple[Resource, ...]:
         return tuple(self._make())
 
-    def submit(self, user: str, request: Mapping[str, object], line: str = "") -> Job:
+    def submit(self, user: str, request: Mapping[str, object], line: str = "", commands: Sequence[str] = ()) -> Job:
+        raise Refused(400, 1, REFUSAL)
+
+    def resubmit(self, number: int, user: str) -> Job:
+        raise Refused(400, 1, REFUSAL)
+
+    def hold(self, number: int, user: str) -> None:
+        raise Refused(400, 1, REFUSAL)
+
+    def resume(self, number: int, user: str) -> None:
         raise Refused(400, 1, REFUSAL)
 
     def job(self, number: int) -> Job | None:

@@ -13,7 +13,8 @@ from typing import Any
 from g5kdeploy.base.clock import Clock
 from g5kdeploy.lab.oar import Hooks, Job, Oar, Refused, Resource
 from g5kdeploy.lab.oar.admission import FORBIDDEN, MISSING
-from g5kdeploy.lab.oar.shell import USAGES, Shell
+from g5kdeploy.lab.oar.said import USAGES
+from g5kdeploy.lab.oar.shell import Shell
 from g5kdeploy.lab.oar.text import PARIS
 
 RECORDED = Path(__file__).parents[2].parent / "shared" / "data" / "transcripts" / "oar"

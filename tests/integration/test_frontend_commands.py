@@ -64,7 +64,7 @@ def scheduled(site: Site, tmp_path: Path) -> Iterator[Deployments]:
     deployments = Deployments(
         tmp_path / "deployments.sqlite", Instantly(LAB.node(2)), known, rights=lambda user, nodes: user == "jdoe"
     )
-    site.commands.others["oar"] = OarCommands(oar, "jdoe", time.time)
+    site.commands.others["oar"] = OarCommands(oar, "jdoe", time.time, functools.partial(jobs.contents, site, "jdoe"))
     site.commands.others["kadeploy"] = Kadeploy(deployments, "lab", "jdoe")
     oar.start()
     try:
@@ -98,6 +98,20 @@ def test_jobs_are_submitted_and_ended_on_the_frontend(run: Run, scheduled: Deplo
         "Deleting the job = 1 ...REGISTERED.",
         "The job(s) [ 1 ] will be deleted in the near future.",
     ]
+
+
+def test_a_script_on_the_frontend_says_what_its_jobs_want(run: Run, scheduled: Deployments) -> None:
+    lines = ["#!/bin/sh", "#OAR -l nodes=1,walltime=1", "#OAR -t deploy", "#OAR --array-param-file ~/public/params"]
+    script = "\n".join([*lines, "echo $OAR_ARRAY_ID $OAR_ARRAY_INDEX $1 > done.$1"])
+    run("flab", "cd public && cat > work.sh && chmod +x work.sh && printf 'a\\nb\\n' > params", input=script)
+    made = run("flab", "cd public && oarsub -S ./work.sh")
+    assert made.stdout == "OAR_JOB_ID=1\nOAR_JOB_ID=2\nOAR_ARRAY_ID=1\n", made.stderr
+    ended = "for i in $(seq 200); do [ $(oarstat -s --array 1 | grep -c Terminated) = 2 ] && break; sleep 0.5; done"
+    done = run("flab", f"{ended}; oarstat -s --array 1; cat public/done.*")
+    assert done.stdout == "1: Terminated\n2: Terminated\n1 1 a\n1 2 b\n", done.stderr
+    held = run("flab", "oarsub --hold -l nodes=1 true | tail -n 1; oarhold 3; oarresume 3; oarstat -sj 3")
+    assert held.stdout.splitlines()[:2] == ["OAR_JOB_ID=3", "[3] Resume request was sent to the OAR server."]
+    assert held.stderr == "/!\\ Cannot hold 3: the job is not in the right state (try '-r' option).\n"
 
 
 def test_an_interactive_job_ends_with_its_terminal(run: Run, scheduled: Deployments) -> None:

@@ -267,7 +267,7 @@ def _fake_job(folder: Path) -> Any:
     node = SimpleNamespace(type="default", address="vm-1.lab.grid5000.fr")
     return SimpleNamespace(
         id=7, name="", directory=str(folder), assigned=[node], command="work", types=[], nodes=[node.address],
-        script=None, user="jdoe", project="", walltime=60, queue="default",
+        script=None, user="jdoe", project="", walltime=60, queue="default", array=7, array_index=1,
     )  # fmt: skip
 
 

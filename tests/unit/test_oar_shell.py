@@ -87,8 +87,8 @@ def test_a_job_from_its_submission_to_its_end(shell: Shell, oar: Oar, time: Fake
         "The job(s) [ 1 ] will be deleted in the near future.",
     ]
     assert ended.err.splitlines() == [
-        "Cannot frag 2 ; You are not the right user.",
         '[ERROR] "x" is not a valid job identifier',
+        "Cannot frag 2 ; You are not the right user.",
     ]
     time.run(oar, 60)
     history = shell.run("oarstat", ["-e", "-j", "1"], "jdoe").out
@@ -100,7 +100,7 @@ def test_what_is_refused(shell: Shell) -> None:
     refused = shell.run("oarsub", ["-l", "nodes=9", "sleep 1"], "jdoe")
     assert (refused.out, refused.status) == ("# Set walltime to default (3600 s).\n", 8)
     assert refused.err.startswith("# There are not enough resources for your request\n")
-    assert shell.run("oarsub", ["--array", "3", "x"], "jdoe").err == "# Error: the lab's scheduler has no --array.\n"
+    assert shell.run("oarstat", ["--sql", "x"], "jdoe").err == "oarstat: the lab's scheduler has no --sql.\n"
     assert shell.run("oarsub", ["-l", "nodes=1", "two", "words"], "jdoe").status == 5
     assert shell.run("oarsub", ["-I", "-r", "now"], "jdoe").status == 7
     assert shell.run("oarsub", ["-i", "key", "x"], "jdoe").status == 8

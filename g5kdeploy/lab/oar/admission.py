@@ -89,6 +89,8 @@ class Order:
     initial_request: str
     keyed: bool
     """Whether a job key is to be imported."""
+    held: bool = False
+    anterior: tuple[int, ...] = ()
     notices: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """What oarsub prints to standard error on the way."""
@@ -146,6 +148,8 @@ def read(user: str, request: Mapping[str, object], now: float) -> Order:
         script=script,
         initial_request=_command_line(options, command),
         keyed="import-job-key-from-file" in options,
+        held="hold" in options,
+        anterior=tuple(int(number) for number in _texts(options.get("anterior")) if number.isdigit()),
         warnings=warnings,
     )
 

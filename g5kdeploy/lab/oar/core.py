@@ -137,8 +137,15 @@ class Core:
             script=entry.script,
             initial_request=entry.initial_request,
             resubmits=entry.id,
+            array=entry.array,
+            array_index=entry.array_index,
+            anterior=entry.anterior,
         )
         self.admit(again)
+        for other in self.live.values():
+            if entry.id in other.anterior:
+                other.anterior = tuple(again.id if number == entry.id else number for number in other.anterior)
+                self.store.save(other)
         return again
 
     def admit(self, entry: Entry) -> None:

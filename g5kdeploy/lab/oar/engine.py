@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from g5kdeploy.base.clock import SYSTEM, Clock
-from g5kdeploy.lab.oar import admission, insertion, life, planning, walltimes
+from g5kdeploy.lab.oar import admission, holding, insertion, life, planning, records, walltimes
 from g5kdeploy.lab.oar.core import HOLDING, STEP, Core
 from g5kdeploy.lab.oar.inventory import Inventory
 from g5kdeploy.lab.oar.model import (
     FINAL_STATES,
     NODE_STATES,
-    Event,
     Hooks,
     Job,
     Listing,
@@ -25,7 +25,6 @@ from g5kdeploy.lab.oar.model import (
     WalltimeStatus,
 )
 from g5kdeploy.lab.oar.store import Change, Entry, Store, read_entries, read_events
-from g5kdeploy.lab.oar.text import estimate
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class Oar:
         self._store = Store(store)
         self._inventory = Inventory(resources, self._store.node_states())
         self._core = Core(self._store, self._inventory, clock, pace, hooks or Hooks(), frontend)
-        self._core.snapshot = self._snapshot
+        self._core.snapshot = functools.partial(records.snapshot, inventory=self._inventory)
         self._core.wake = self._wake
         self._users = users
         self._directories = directories
@@ -138,17 +137,16 @@ class Oar:
     def _wake(self) -> None:
         """Something happened beside the scheduling thread: a hook has returned."""
         with self._changed:
-            self._stirred = True
-            self._changed.notify_all()
+            self._stir()
 
-    def submit(self, user: str, request: Mapping[str, object], line: str = "") -> Job:
-        """Admit a job; returns it in Waiting (an advance reservation: once it is accepted).
+    def submit(self, user: str, request: Mapping[str, object], line: str = "", commands: Sequence[str] = ()) -> Job:
+        """Admit a job; returns it in Waiting (an advance reservation: once it is accepted), of an array the first one.
 
         Keys, as g5k-api sends them to OAR: `script` or `command`, `resource` or `resources` (text or list: moldable),
         `property`/`properties`, `type` (text or list), `reservation`, `directory`, `project`, `name`, `queue`,
         `notify`, `signal`, `checkpoint`, `stdout`, `stderr`, `import-job-key-from-file`. Any other key is an option
         that OAR does not know: `Refused` with status 500. None and empty values are the defaults. `line` is what the
-        job shows as its request, when it came as a command line.
+        job shows as its request, when it came as a command line. `commands` are those of an array: a job for each.
         """
         if not self._users(user):
             raise Refused(401, 52, _NO_USER, "Permission denied")
@@ -159,22 +157,54 @@ class Oar:
             order = admission.read(user, request, core.wall())
             admission.admit(order, self._inventory, lambda: self._reservations_of(user), self._containers, core.rules)
             admission.check_keys(order)
-            entry = _entry(order, core.now(), line)
-            insertion.check(order, entry)
+            entries = records.entries(order, core.now(), line, commands)
+            for entry in entries:
+                insertion.check(order, entry)
             with self._store.transaction():
-                core.admit(entry)
-                if order.notices:
-                    core.event(entry, "ADM_RULES_MSG_OUT", "\n".join(order.notices))
-            self._stirred = True
-            self._changed.notify_all()
-            if order.reservation:
+                for entry in entries:
+                    entry.array = entries[0].id
+                    core.admit(entry)
+                    if order.notices:
+                        core.event(entry, "ADM_RULES_MSG_OUT", "\n".join(order.notices))
+            self._stir()
+            for entry in entries if order.reservation else ():
                 self._await_validation(entry)
                 if entry.state == "Error" and entry.stage != "kill":
                     output = f"{order.output()}OAR_JOB_ID={entry.id}\n{_WAITING}"
                     raise Refused(400, 10, f"{output}# Reservation not valid --> KO ({entry.message})\n")
+        return self._shown(entries[0])
+
+    def _shown(self, entry: Entry) -> Job:
         job = self.job(entry.id)
         assert job is not None
         return job
+
+    def _stir(self) -> None:
+        """Something has changed: the scheduling thread is to look at once."""
+        self._stirred = True
+        self._changed.notify_all()
+
+    def resubmit(self, number: int, user: str) -> Job:
+        """Submit a job that is over once more; `Refused` otherwise."""
+        with self._changed:
+            with self._store.transaction():
+                again = holding.resubmit(self._core, number, user)
+            self._stir()
+        return self._shown(again)
+
+    def hold(self, number: int, user: str) -> None:
+        """Keep a waiting job from being planned; `Refused` otherwise."""
+        with self._changed:
+            with self._store.transaction():
+                holding.hold(self._core, number, user)
+            self._stir()
+
+    def resume(self, number: int, user: str) -> None:
+        """Let a job that is held wait again; `Refused` otherwise."""
+        with self._changed:
+            with self._store.transaction():
+                holding.resume(self._core, number, user)
+            self._stir()
 
     def _reservations_of(self, user: str) -> int:
         return sum(
@@ -201,7 +231,7 @@ class Oar:
         with self._reading:
             found = read_entries(self._store.reader, "id = ?", (number,))
             events = read_events(self._store.reader, [number])
-        return self._snapshot(found[0], events.get(number, ())) if found else None
+        return records.snapshot(found[0], self._inventory, events.get(number, ())) if found else None
 
     def jobs(self, query: Query) -> Listing:
         """The jobs that pass a query, newest first."""
@@ -214,6 +244,7 @@ class Oar:
             ("id", query.ids),
             ("state", query.states),
             ("queue", query.queues),
+            ("COALESCE(NULLIF(array, 0), id)", query.arrays),
         ):
             if wanted is not None:
                 conditions.append(f"{column} IN ({', '.join('?' for _ in wanted)})")
@@ -235,7 +266,9 @@ class Oar:
                 events = read_events(reader, numbers)
             finally:
                 reader.execute("COMMIT")
-        jobs = tuple(self._snapshot(entries[n], events.get(n, ()), alternative) for n, alternative in rows)
+        jobs = tuple(
+            records.snapshot(entries[n], self._inventory, events.get(n, ()), alternative) for n, alternative in rows
+        )
         return Listing(jobs, total)
 
     def _read(self, numbers: list[int]) -> dict[int, Entry]:
@@ -251,7 +284,7 @@ class Oar:
         marks = ", ".join("?" for _ in FINAL_STATES)
         with self._reading:
             entries = read_entries(self._store.reader, f"state NOT IN ({marks}) ORDER BY id", tuple(FINAL_STATES))
-        return tuple(self._snapshot(entry) for entry in entries)
+        return tuple(records.snapshot(entry, self._inventory) for entry in entries)
 
     def states(self, number: int) -> tuple[tuple[str, int], ...]:
         """The states that a job went through, each with its time."""
@@ -269,8 +302,7 @@ class Oar:
                 raise _undeletable(number, 6, "This job was already killed.")
             with self._store.transaction():
                 self._core.frag(entry, user)
-            self._stirred = True
-            self._changed.notify_all()
+            self._stir()
         registered = f"Deleting the job = {number} ...REGISTERED.\n"
         return f"{registered}The job(s) [ {number} ] will be deleted in the near future.\n"
 
@@ -296,8 +328,7 @@ class Oar:
             change = Change(0, force, delay_next_jobs, whole, -1 if timeout is None else timeout)
             with self._store.transaction():
                 text = walltimes.request(self._core, entry, user, walltime, change)
-            self._stirred = True
-            self._changed.notify_all()
+            self._stir()
             return text
 
     def _known(self, number: int) -> Entry:
@@ -327,69 +358,7 @@ class Oar:
                 hit = entry.state in HOLDING and entry.state != "Finishing" and entry.assigned & mask
                 if hit and not self._store.is_fragged(entry.id):
                     core.frag(entry, "root")
-            self._stirred = True
-            self._changed.notify_all()
-
-    def _snapshot(self, entry: Entry, events: tuple[Event, ...] = (), alternative: int | None = None) -> Job:
-        shown = entry.alternative if alternative is None else alternative
-        return Job(
-            id=entry.id,
-            user=entry.user,
-            state=entry.state,
-            queue=entry.queue,
-            project=entry.project,
-            command=entry.command or "",
-            script=entry.script,
-            directory=entry.directory,
-            properties=entry.properties,
-            message=entry.message,
-            walltime=entry.alternatives[shown].walltime or 0,
-            submitted_at=entry.submitted_at,
-            name=entry.name,
-            types=entry.types,
-            started_at=entry.started_at,
-            stopped_at=entry.stopped_at,
-            scheduled_at=entry.scheduled_at,
-            exit_code=entry.exit_code,
-            mode="PASSIVE" if entry.command else "INTERACTIVE",
-            reservation=entry.reservation,
-            requested_start=entry.requested_start,
-            wanted=admission.wanted(entry.alternatives),
-            initial_request=entry.initial_request,
-            events=events,
-            assigned=self._inventory.named(entry.assigned),
-            predicted=self._inventory.named(entry.predicted),
-            alternative=shown,
-            resubmits=entry.resubmits,
-        )
-
-
-def _entry(order: admission.Order, now: int, line: str) -> Entry:
-    start = order.reservation.start if order.reservation else 0
-    first = order.alternatives[0].walltime or 0
-    mode = "R" if order.reservation else "B"
-    command, initial = order.command, line or order.initial_request
-    if order.script is not None:
-        command = f"./{admission.script_name()}"
-        initial = f"{initial} {command}"
-    return Entry(
-        user=order.user,
-        queue=order.queue,
-        project=order.project,
-        types=tuple(order.types),
-        command=command,
-        directory=order.directory,
-        properties=order.properties,
-        message=estimate(order.resources, first, mode, order.name, order.queue, order.project, order.types),
-        submitted_at=now,
-        alternatives=order.alternatives,
-        name=order.name,
-        script=order.script,
-        initial_request=initial,
-        reservation="toSchedule" if order.reservation else "None",
-        requested_start=start,
-        started_at=start,
-    )
+            self._stir()
 
 
 def _undeletable(number: int, exit_code: int, reason: str) -> Refused:

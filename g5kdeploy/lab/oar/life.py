@@ -233,6 +233,7 @@ def priority_text(entry: Entry) -> str:
 
 _STEPS: dict[str, Callable[[Core, Entry], bool]] = {
     "Waiting": _waiting,
+    "Hold": _waiting,
     "toAckReservation": _acknowledged,
     "toError": _refused,
     "toLaunch": _to_launch,

@@ -10,7 +10,7 @@ from g5kdeploy.lab.oar.model import Job, Resource, WalltimeStatus
 from g5kdeploy.lab.oar.text import date, duration
 
 _LETTERS = {
-    "Waiting": "W", "toLaunch": "L", "Launching": "L", "Running": "R", "Terminated": "T", "Error": "E",
+    "Waiting": "W", "Hold": "H", "toLaunch": "L", "Launching": "L", "Running": "R", "Terminated": "T", "Error": "E",
     "toError": "E", "Finishing": "F", "toAckReservation": "W",
 }  # fmt: skip
 _HEADING = """\
@@ -19,13 +19,21 @@ Job id    S User     Duration   System message
 """
 
 
-def table(jobs: Sequence[Job], now: float) -> str:
-    """A line for each job, as `oarstat` prints them; nothing at all without jobs."""
+_ARRAYS = """\
+Job id    A. id     index S User     Duration   System message
+--------- --------- ----- - -------- ---------- --------------------------------
+"""
+
+
+def table(jobs: Sequence[Job], now: float, *, arrays: bool = False) -> str:
+    """A line for each job, as `oarstat` prints them, `arrays` with their places in arrays; nothing at all without jobs."""
     lines = [
-        f"{str(one.id)[:9]:<9} {_LETTERS[one.state]} {one.user[:8]:<8} {_since(one, now)[:10]:>10} {one.message}\n"
+        f"{str(one.id)[:9]:<9} "
+        + (f"{str(one.array)[:9]:<9} {str(one.array_index)[:5]:<5} " if arrays else "")
+        + f"{_LETTERS[one.state]} {one.user[:8]:<8} {_since(one, now)[:10]:>10} {one.message}\n"
         for one in jobs
     ]
-    return _HEADING + "".join(lines) if lines else ""
+    return (_ARRAYS if arrays else _HEADING) + "".join(lines) if lines else ""
 
 
 def _since(job: Job, now: float) -> str:
@@ -39,15 +47,15 @@ def _since(job: Job, now: float) -> str:
 def full(job: Job) -> str:
     """Everything of a job, as `oarstat -f` prints it."""
     fields: list[tuple[str, object]] = [
-        ("job_array_id", job.id),
-        ("job_array_index", 1),
+        ("job_array_id", job.array),
+        ("job_array_index", job.array_index),
         ("name", job.name or ""),
         ("project", job.project),
         ("owner", job.user),
         ("state", job.state),
         ("wanted_resources", job.wanted),
         ("types", ", ".join(job.types)),
-        ("dependencies", ""),
+        ("dependencies", " ".join(map(str, job.anterior))),
         ("assigned_resources", _plus(one.id for one in job.assigned)),
         ("assigned_hostnames", _plus(job.nodes)),
         ("queue", job.queue),
@@ -134,16 +142,16 @@ def _properties(resource: Resource) -> dict[str, Any]:
     }
 
 
-def as_json(jobs: Sequence[Job]) -> str:
-    """As `oarstat -J` prints jobs; nothing at all without any."""
-    return _json({str(one.id): _document(one) for one in jobs}) if jobs else ""
+def document(jobs: Sequence[Job], *, as_yaml: bool = False) -> str:
+    """As `oarstat -J` (or -Y) prints jobs; nothing at all without any."""
+    return _written({one.id: _document(one) for one in jobs}, as_yaml) if jobs else ""
 
 
 def _document(job: Job) -> dict[str, Any]:
     return {
         "Job_Id": job.id,
-        "array_id": job.id,
-        "array_index": 1,
+        "array_id": job.array,
+        "array_index": job.array_index,
         "name": job.name,
         "owner": job.user,
         "job_user": job.user,
@@ -171,7 +179,7 @@ def _document(job: Job) -> dict[str, Any]:
         "project": job.project,
         "cpuset_name": None,
         "types": list(job.types),
-        "dependencies": [],
+        "dependencies": list(job.anterior),
         "exit_code": job.exit_code,
         "stdout_file": output_file(job, "stdout"),
         "stderr_file": output_file(job, "stderr"),
@@ -231,9 +239,17 @@ def resources(found: Sequence[Resource]) -> str:
     return "".join(texts)
 
 
-def resources_as_json(found: Sequence[Resource]) -> str:
-    """As `oarnodes -J` prints resources."""
-    return _json({str(one.id): {**_properties(one), "state": _state(one)} for one in found}) if found else "{}\n"
+def resource_document(found: Sequence[Resource], *, as_yaml: bool = False) -> str:
+    """As `oarnodes -J` (or -Y) prints resources."""
+    return _written({one.id: {**_properties(one), "state": _state(one)} for one in found}, as_yaml) if found else "{}\n"
+
+
+def _written(value: Any, as_yaml: bool) -> str:
+    if not as_yaml:
+        return _json(value)
+    import yaml
+
+    return yaml.safe_dump(value, sort_keys=False, explicit_start=True)
 
 
 def _json(value: Any) -> str:

@@ -49,7 +49,7 @@ class Job:
     id: int
     user: str
     state: str
-    """As OAR spells it: Waiting, toAckReservation, toLaunch, Launching, Running, Finishing, Terminated,
+    """As OAR spells it: Waiting, Hold, toAckReservation, toLaunch, Launching, Running, Finishing, Terminated,
     toError, Error."""
     queue: str
     project: str
@@ -86,6 +86,11 @@ class Job:
     alternative: int = 0
     resubmits: int = 0
     """The job that this one was resubmitted for, or 0."""
+    array: int = 0
+    """The first job of its array: itself, where it is none."""
+    array_index: int = 1
+    anterior: tuple[int, ...] = ()
+    """The jobs that must be over before this one begins."""
 
     @property
     def resources(self) -> tuple[Resource, ...]:
@@ -108,6 +113,7 @@ class Query:
     ids: Sequence[int] | None = None
     states: Sequence[str] | None = None
     queues: Sequence[str] | None = None
+    arrays: Sequence[int] | None = None
     limit: int | None = None
     offset: int = 0
 
@@ -185,11 +191,20 @@ class Hooks:
 class Scheduler(Protocol):
     """The scheduler as the REST API sees it: `Oar`, or a stand-in over made-up jobs."""
 
-    def submit(self, user: str, request: Mapping[str, object], line: str = "") -> Job:
+    def submit(self, user: str, request: Mapping[str, object], line: str = "", commands: Sequence[str] = ()) -> Job:
         """Admit a job, or raise `Refused`. `request` has the keys of OAR's REST API (`engine.Oar.submit`).
 
-        `line`: the command line that asked for it, where it was one.
+        `line`: the command line that asked for it, where it was one. `commands`: those of an array, a job for each.
         """
+
+    def resubmit(self, number: int, user: str) -> Job:
+        """Submit a job that is over once more, or raise `Refused`."""
+
+    def hold(self, number: int, user: str) -> None:
+        """Keep a waiting job from being planned, or raise `Refused`."""
+
+    def resume(self, number: int, user: str) -> None:
+        """Let a job that is held wait again, or raise `Refused`."""
 
     def job(self, number: int) -> Job | None: ...
 

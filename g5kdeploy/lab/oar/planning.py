@@ -208,9 +208,12 @@ def _place(core: Core, plan: Plan, entry: Entry) -> None:
             _orphan(core, entry, int(inner))
             return
         gantt = plan.inside[int(inner)]
+    after = _after(core, plan, entry)
+    if after is None:
+        return
     best: tuple[int, int, int, Mask] | None = None
     for number, alternative in enumerate(entry.alternatives):
-        hole = _first_hole(core, plan, entry, alternative, gantt)
+        hole = _first_hole(core, plan, entry, alternative, gantt, after)
         walltime = alternative.walltime or 0
         if hole and (best is None or hole[0] + walltime < best[0]):
             best = (hole[0] + walltime, number, *hole)
@@ -226,16 +229,34 @@ def _place(core: Core, plan: Plan, entry: Entry) -> None:
         core.store.save(entry)
 
 
+def _after(core: Core, plan: Plan, entry: Entry) -> int | None:
+    """When a job may begin for those that must be over before; None while the end of one of them is not known."""
+    begin = plan.start
+    for number in entry.anterior:
+        other = core.live.get(number)
+        if other is None and core.store.entry(number) is not None:
+            continue  # it is over
+        if other is None or other.scheduled_at is None:
+            entry.message = f"Cannot determine scheduling time due to dependency with the job {number}"
+            entry.scheduled_at, entry.predicted = None, 0
+            core.store.save(entry)
+            return None
+        end = other.scheduled_at + other.walltime
+        if begin < end:
+            begin = end + 2 * SECURITY
+    return begin
+
+
 def _first_hole(
-    core: Core, plan: Plan, entry: Entry, alternative: Alternative, gantt: Gantt
+    core: Core, plan: Plan, entry: Entry, alternative: Alternative, gantt: Gantt, after: int
 ) -> tuple[int, Mask] | None:
     try:
         wish = core.wish(entry, alternative)
     except BadFilter:  # a property that the site had when the job was submitted
         return None
     kind = next((kind for kind in hours.KINDS if core.rules.hours and entry.has_type(kind)), "")
-    key = (id(gantt), alternative, entry.properties, kind)
-    earliest = plan.earliest.get(key, plan.start)
+    key = (id(gantt), alternative, entry.properties, kind, after)
+    earliest = plan.earliest.get(key, after)
     if earliest < 0:
         return None
     walltime = alternative.walltime or 0

@@ -1,80 +1,55 @@
-"""OAR's commands for users, as a frontend has them: oarsub, oarstat, oardel, oarwalltime, oarnodes."""
+"""OAR's commands for users, as a frontend has them: oarsub, oarstat, oardel, oarhold, oarresume, oarwalltime, oarnodes."""
 
 from __future__ import annotations
 
-import re
+import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from g5kdeploy.lab.oar import listing
-from g5kdeploy.lab.oar.model import Job, Query, Refused, Scheduler
+from g5kdeploy.lab.oar.model import Job, Refused, Scheduler
 from g5kdeploy.lab.oar.options import BadOption, Given, read
+from g5kdeploy.lab.oar.said import USAGES, Caller, Said, number, usage
+from g5kdeploy.lab.oar.submission import OPTIONS, Read, Submission
 
-_SUBMIT = (
-    "resource|l=s queue|q=s interactive|I property|p=s reservation|r=s connect|C:i checkpoint=i help|h notify=s type|t=s"
-    " directory|d=s name|n=s project=s hold array=i array-param-file=s anterior|a=i signal=i stdout|O=s stderr|E=s"
-    " resubmit=i scanscript|S json|J use-job-key|k import-job-key-inline-priv=s import-job-key-from-file|i=s"
-    " export-job-key-to-file|e=s version|V v"
+_STAT = (
+    "help|h version|V job|j:i full|f state|s user|u:s events|e properties|p json|J yaml|Y array:i"
+    " compact|c gantt|g=s accounting=s sql=s xml|X dumper|D format=s"
 )
-_PASSED_ON = (
-    "resource", "queue", "property", "reservation", "checkpoint", "notify", "type", "directory", "name", "project",
-    "anterior", "signal", "stdout", "stderr",
-)  # fmt: skip
-_SEVERAL = ("resource", "type", "anterior")
-_ABSENT = ("hold", "array", "array-param-file", "resubmit", "scanscript")
-"""What the lab's scheduler has not."""
-_STAT = "help|h version|V job|j:i full|f state|s user|u:s events|e properties|p json|J"
-_NODES = "state|s help|h list|l json|J version|V"
+_DELETE = "help|h version|V array checkpoint|c signal|s=s besteffort|b sql=s force-terminate-finishing-job"
+_HOLD = "help|h version|V array sql=s running|r"
+_RESUME = "help|h version|V array sql=s"
+_NODES = "state|s help|h list|l json|J yaml|Y version|V sql=s resource|r=i xml|X dumper|D events|e=s"
 _CHANGE = "force whole delay-next-jobs timeout=i help|h version|V"
-_KEY = "# Error: you must set the --use-job-key (or -k) option in order to use other job key related options.\n"
-_SYNTAX = "# Error: please verify your job submission syntax.\n"
-_PRINTED = re.compile(r"# (?:Filtering|Set walltime|Advance|Reservation)|OAR_JOB_ID=")
-_LARGEST = 2**31 - 1
-"""Of the numbers that jobs can have."""
+_ABSENT = {
+    "oarsub": ("xml", "yaml", "dumper"),
+    "oarstat": ("compact", "gantt", "accounting", "sql", "xml", "dumper", "format"),
+    "oardel": ("checkpoint", "signal", "besteffort", "sql", "force-terminate-finishing-job"),
+    "oarhold": ("sql", "running"),
+    "oarresume": ("sql",),
+    "oarnodes": ("sql", "resource", "xml", "dumper", "events"),
+}
+"""Options that the real commands have and these have not."""
 VERSION = "OAR version: 2.5.10 (the lab's)\n"
 
-USAGES = {
-    "oarsub": "oarsub [options] [-I|-C [<job id>]|-r <start date>[, <end date>]|<script>]",
-    "oarstat": "oarstat [-J|-f|-s] [-j [job_id]] [-u [user]] | [-J] [-e|-p] [-j job_id]",
-    "oardel": "oardel [options] <job_id> [<job_id> ...]",
-    "oarwalltime": "oarwalltime [options] <job_id> [<[+/-]new walltime>]",
-    "oarnodes": "oarnodes [-s|-l] [-J] [list of nodes]",
-}
 _SYNTAX_ERROR = f"Syntax error.\n\nUsage: {USAGES['oarwalltime']}\n"
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a command printed, and its exit status.
-
-    `connect` is the job that wants a terminal where its commands run, or 0; `ends`: and that is over with it.
-    """
-
-    out: str = ""
-    err: str = ""
-    status: int = 0
-    connect: int = 0
-    ends: bool = False
-
-
-@dataclass(frozen=True)
-class _Caller:
-    """Who gave a command, where he is ("": at home), and the whole line."""
-
-    user: str
-    directory: str
-    line: str
-
-
 class Shell:
-    """Runs the commands against a scheduler. `now()` is the time, in unix seconds."""
+    """Runs the commands against a scheduler. `now()` is the time, in unix seconds; `read_file` reads files of users."""
 
-    def __init__(self, scheduler: Scheduler, now: Callable[[], float]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, now: Callable[[], float], read_file: Read = lambda _name, _directory: None
+    ) -> None:
         self._scheduler, self._now = scheduler, now
-        self._commands = {
-            "oarsub": (_SUBMIT, self._submit),
+        self._submission = Submission(scheduler, read_file)
+        hold = functools.partial(self._hold, scheduler.hold, "Hold")
+        resume = functools.partial(self._hold, scheduler.resume, "Resume")
+        self._commands: dict[str, tuple[str, Callable[[Given, Caller], Said]]] = {
+            "oarsub": (OPTIONS, self._submission),
             "oarstat": (_STAT, self._stat),
-            "oardel": ("help|h version|V", self._delete),
+            "oardel": (_DELETE, self._delete),
+            "oarhold": (_HOLD, hold),
+            "oarresume": (_RESUME, resume),
             "oarwalltime": (_CHANGE, self._walltime),
             "oarnodes": (_NODES, self._nodes),
         }
@@ -85,110 +60,110 @@ class Shell:
         try:
             given = read(words, specs, passing=name == "oarwalltime")  # so that a change may begin with a minus
             if "help" in given:
-                return Said(_usage(name))
+                return Said(usage(name))
             if "version" in given:
                 return Said(VERSION)
-            return command(given, _Caller(user, directory, " ".join([name, *words])))
+            if absent := [one for one in _ABSENT.get(name, ()) if one in given]:
+                return Said(err=f"{name}: the lab's scheduler has no --{absent[0]}.\n", status=1)
+            return command(given, Caller(user, directory, " ".join([name, *words])))
         except BadOption as bad:
             return Said(err=str(bad), status=1)
 
-    def _submit(self, given: Given, caller: _Caller) -> Said:
-        interactive = "interactive" in given
-        if absent := [name for name in _ABSENT if name in given]:
-            return Said(err=f"# Error: the lab's scheduler has no --{absent[0]}.\n", status=1)
-        if "connect" in given:
-            return self._connect(given.last("connect"), caller.user)
-        if len(given.rest) != 1 and not interactive and "reservation" not in given:
-            return Said(_usage("oarsub"), status=5)
-        if interactive and "reservation" in given:
-            return Said(_usage("oarsub"), "# Error: a reservation cannot be interactive.\n", 7)
-        if "import-job-key-from-file" in given and "use-job-key" not in given:
-            return Said(err=_KEY + _SYNTAX, status=8)
-        request: dict[str, object] = {
-            name: given.every(name) if name in _SEVERAL else given.last(name) for name in _PASSED_ON if name in given
-        }
-        if caller.directory and "directory" not in given:
-            request["directory"] = caller.directory
-        request["command"] = "sleep infinity" if interactive else " ".join(given.rest) or None
-        try:
-            job = self._scheduler.submit(caller.user, request, caller.line)
-        except Refused as refused:
-            return _refusal(refused)
-        return _accepted(job, interactive, "json" in given)
-
-    def _connect(self, wanted: str | None, user: str) -> Said:
-        running = self._scheduler.jobs(Query(users=[user], states=["Running"])).jobs
-        if wanted is None and len(running) > 1:
-            known = ", ".join(f"{one.id} ({one.name})" if one.name else str(one.id) for one in running)
-            text = f"You have several running jobs. Please provide a job id.\nRunning jobs are: {known}\n"
-            return Said(text)
-        found = [one.id for one in running if wanted is None or one.id == int(wanted)]
-        if found:
-            return Said(f"# Connect to OAR job {found[0]} via the first node\n", connect=found[0])
-        if wanted is None:
-            return Said("No running jobs\n")
-        return Said(err=f"# Error: job {wanted} is not running.\n", status=20)
-
-    def _stat(self, given: Given, caller: _Caller) -> Said:
-        numbers = [_number(one) for one in given.every("job")]
+    def _stat(self, given: Given, caller: Caller) -> Said:
+        numbers = [number(one) for one in given.every("job")]
+        array = int(given.last("array") or 0)
+        if array and numbers:
+            text = "/!\\ ERROR: Conflicting Job IDs and Array IDs (--array and -j cannot be used together)\n"
+            return Said(err=text, status=1)
         if "job" in given and not numbers:
             return Said(err="/!\\ ERROR: No job id provided in command line or environment variables\n", status=1)
+        of_array = self._submission.of_array(array) if array else []
         if "events" in given or "properties" in given or "state" in given:
-            if not numbers:
+            if not numbers and not array:
                 text = "--state can only be used with an id\n" if "state" in given else "No job specified\n"
                 return Said(err=text, status=1)
-            jobs = self._known(numbers)
+            jobs = of_array or self._known(numbers)
             if "state" in given:
                 return Said(listing.states(jobs, "json" in given))
             return Said(listing.events(jobs) if "events" in given else listing.properties(jobs))
-        if numbers:
-            jobs = self._known(numbers)
+        if numbers or array:
+            jobs = of_array or self._known(numbers)
         else:
             whose = (given.last("user") or caller.user) if "user" in given else None
             every = (one for one in self._scheduler.current() if whose in (None, one.user))
             jobs = sorted(every, key=lambda one: one.id)
-        if "json" in given:
-            return Said(listing.as_json(jobs))
-        return Said("".join(map(listing.full, jobs)) if "full" in given else listing.table(jobs, self._now()))
+        if "json" in given or "yaml" in given:
+            return Said(listing.document(jobs, as_yaml="yaml" in given))
+        if "full" in given:
+            return Said("".join(map(listing.full, jobs)))
+        return Said(listing.table(jobs, self._now(), arrays="array" in given))
 
     def _known(self, numbers: Sequence[int]) -> list[Job]:
-        return [job for number in numbers if (job := self._scheduler.job(number)) is not None]
+        return [job for one in numbers if (job := self._scheduler.job(one)) is not None]
 
-    def _delete(self, given: Given, caller: _Caller) -> Said:
-        if not given.rest:
-            return Said(_usage("oardel"), status=1)
-        out, err, status, registered = "", "", 0, []
+    def _wanted(self, given: Given) -> tuple[list[str], str]:
+        """The jobs that are meant, those of arrays with `--array`; and what is wrong with the words."""
+        wanted: list[str] = []
+        wrong = ""
         for word in given.rest:
             if not word.isdigit():
-                err += f'[ERROR] "{word}" is not a valid job identifier\n'
-                status = 4
-                continue
+                kind = "job array identifier" if "array" in given else "job identifier"
+                wrong += f'[ERROR] "{word}" is not a valid {kind}\n'
+            elif "array" not in given:
+                wanted.append(word)
+            elif found := self._submission.of_array(number(word)):
+                wanted += [str(one.id) for one in found]
+            else:
+                wrong += f'[ERROR] "{word}" is not a valid array job\n'
+        return wanted, wrong
+
+    def _delete(self, given: Given, caller: Caller) -> Said:
+        if not given.rest:
+            return Said(usage("oardel"), status=1)
+        wanted, err = self._wanted(given)
+        out, status, registered = "", 4 if err else 0, []
+        for one in wanted:
             try:
-                self._scheduler.delete(_number(word), caller.user)
+                self._scheduler.delete(number(one), caller.user)
             except Refused as refused:
-                out += f"Deleting the job = {word} ...ERROR.\n"
-                err += f"Cannot frag {word} ; {refused.message.partition(' ; ')[2].partition(chr(10))[0]}\n"
+                out += f"Deleting the job = {one} ...ERROR.\n"
+                err += f"Cannot frag {one} ; {refused.message.partition(' ; ')[2].partition(chr(10))[0]}\n"
                 status = refused.exit_code
             else:
-                out += f"Deleting the job = {word} ...REGISTERED.\n"
-                registered.append(word)
+                out += f"Deleting the job = {one} ...REGISTERED.\n"
+                registered.append(one)
         if registered:
             out += f"The job(s) [ {' '.join(registered)} ] will be deleted in the near future.\n"
         return Said(out, err, status)
 
-    def _walltime(self, given: Given, caller: _Caller) -> Said:
+    def _hold(self, do: Callable[[int, str], None], word: str, given: Given, caller: Caller) -> Said:
+        if not given.rest:
+            return Said(usage(f"oar{word.lower()}"), status=1)
+        wanted, err = self._wanted(given)
+        out, status = "", 2 if err else 0
+        for one in wanted:
+            try:
+                do(number(one), caller.user)
+            except Refused as refused:
+                err += refused.message
+                status = refused.exit_code
+            else:
+                out += f"[{one}] {word} request was sent to the OAR server.\n"
+        return Said(out, err, status)
+
+    def _walltime(self, given: Given, caller: Caller) -> Said:
         asking = len(given.rest) == 1 and not given.values
         if not (asking or len(given.rest) == 2) or not given.rest[0].isdigit():
             return Said(_SYNTAX_ERROR, status=4)
-        number = _number(given.rest[0])
+        wanted = number(given.rest[0])
         timeout = given.last("timeout")
         try:
             if asking:
-                state = self._scheduler.walltime(number)
-                job = self._scheduler.job(number)
+                state = self._scheduler.walltime(wanted)
+                job = self._scheduler.job(wanted)
                 return Said(listing.walltime(state, job.state if job else ""))
             said = self._scheduler.change_walltime(
-                number,
+                wanted,
                 caller.user,
                 given.rest[1],
                 force="force" in given,
@@ -202,46 +177,17 @@ class Shell:
             return Said(f"{refused.title}: {_lower(refused.message)}.\n", status=refused.exit_code)
         return Said(f"Accepted: {_lower(said)}.\n")
 
-    def _nodes(self, given: Given, _caller: _Caller) -> Said:
+    def _nodes(self, given: Given, _caller: Caller) -> Said:
         found = [one for one in self._scheduler.resources() if one.address]
         if given.rest:
             found = [one for one in found if one.address in given.rest]
         if "list" in given:
             return Said("".join(f"{name}\n" for name in sorted({one.address for one in found})))
-        if "json" in given:
-            return Said(listing.resources_as_json(found))
+        if "json" in given or "yaml" in given:
+            return Said(listing.resource_document(found, as_yaml="yaml" in given))
         if not found:
             return Said("/!\\ No nodes to display...\n")
         return Said(listing.node_states(found) if "state" in given else listing.resources(found))
-
-
-def _accepted(job: Job, interactive: bool, as_json: bool) -> Said:
-    notices = "".join(f"{one.description}\n" for one in job.events if one.type == "ADM_RULES_MSG_OUT")
-    if as_json:
-        return Said(f'{{\n   "job_id" : {job.id}\n}}\n')
-    text = f"{notices}OAR_JOB_ID={job.id}\n"
-    if job.reservation != "None":
-        text += "# Advance reservation request: waiting for validation...\n# Reservation valid --> OK\n"
-    if interactive:
-        return Said(f"{text}# Interactive mode: waiting...\n", connect=job.id, ends=True)
-    return Said(text)
-
-
-def _refusal(refused: Refused) -> Said:
-    """What oarsub prints of a refusal: the rules' notices, and then to standard error what is wrong."""
-    lines = refused.message.splitlines(keepends=True)
-    out = "".join(one for one in lines if _PRINTED.match(one))
-    return Said(out, "".join(one for one in lines if not _PRINTED.match(one)), refused.exit_code)
-
-
-def _number(word: str) -> int:
-    """A job's number; 0, which no job has, for what cannot be one."""
-    number = int(word)
-    return number if 0 < number <= _LARGEST else 0
-
-
-def _usage(name: str) -> str:
-    return f"Usage: {USAGES[name]}\n"
 
 
 def _lower(text: str) -> str:

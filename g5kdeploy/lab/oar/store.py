@@ -14,7 +14,7 @@ from g5kdeploy.lab.oar.grammar import Alternative, Group
 from g5kdeploy.lab.oar.inventory import Mask
 from g5kdeploy.lab.oar.model import FINAL_STATES, Event, NodeState
 
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -24,7 +24,7 @@ CREATE TABLE jobs (
     requested_start INTEGER NOT NULL, submitted_at INTEGER NOT NULL, started_at INTEGER NOT NULL,
     stopped_at INTEGER NOT NULL, scheduled_at INTEGER, exit_code INTEGER, alternative INTEGER NOT NULL,
     resubmits INTEGER NOT NULL, assigned TEXT NOT NULL, predicted TEXT NOT NULL, stage TEXT NOT NULL,
-    due REAL NOT NULL, change TEXT
+    due REAL NOT NULL, change TEXT, array INTEGER NOT NULL, array_index INTEGER NOT NULL, anterior TEXT NOT NULL
 );
 CREATE INDEX jobs_by_state ON jobs (state);
 CREATE INDEX jobs_by_user ON jobs (user);
@@ -42,6 +42,13 @@ CREATE INDEX states_by_job ON states (job);
 CREATE TABLE frags (job INTEGER PRIMARY KEY, user TEXT NOT NULL, at INTEGER NOT NULL);
 CREATE TABLE nodes (address TEXT PRIMARY KEY, state TEXT NOT NULL) WITHOUT ROWID;
 """
+
+_FROM_1 = """
+ALTER TABLE jobs ADD COLUMN array INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN array_index INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE jobs ADD COLUMN anterior TEXT NOT NULL DEFAULT '[]';
+"""
+"""What a store of the first version lacks."""
 
 
 @dataclass
@@ -94,6 +101,10 @@ class Entry:
     due: float = 0.0
     """When the next step of its life is to be done; 0 when none is."""
     change: Change | None = None
+    array: int = 0
+    """The first job of the array that it is of; 0 for none."""
+    array_index: int = 1
+    anterior: tuple[int, ...] = ()
 
     @property
     def walltime(self) -> int:
@@ -140,6 +151,9 @@ class Store:
     def _create(self) -> None:
         version = self._writer.execute("PRAGMA user_version").fetchone()[0]
         if version == VERSION:
+            return
+        if version == 1:
+            self._writer.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version = {VERSION}; COMMIT;")
             return
         if version:
             raise sqlite3.DatabaseError(f"it was written by another version of g5kdeploy ({version}, not {VERSION})")
@@ -267,6 +281,7 @@ def read_events(connection: sqlite3.Connection, jobs: list[int]) -> dict[int, tu
 def _values(entry: Entry) -> tuple[object, ...]:
     coded = {
         "types": json.dumps(entry.types),
+        "anterior": json.dumps(entry.anterior),
         "assigned": f"{entry.assigned:x}",
         "predicted": f"{entry.predicted:x}",
         "change": json.dumps(asdict(entry.change)) if entry.change else None,
@@ -276,7 +291,8 @@ def _values(entry: Entry) -> tuple[object, ...]:
 
 def _entry(row: tuple[object, ...], alternatives: list[Alternative]) -> Entry:
     values: dict[str, object] = dict(zip(("id", *_COLUMNS), row, strict=True))
-    values["types"] = tuple(json.loads(str(values["types"])))
+    for name in ("types", "anterior"):
+        values[name] = tuple(json.loads(str(values[name])))
     for name in ("assigned", "predicted"):
         values[name] = int(str(values[name]), 16)
     values["change"] = Change(**json.loads(str(values["change"]))) if values["change"] else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import shlex
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import threading
 from g5kdeploy.base import process
 from g5kdeploy.base.clock import SYSTEM
 from g5kdeploy.base.deadline import Deadline
-from g5kdeploy.lab.oar.admission import FORBIDDEN, MISSING
+from g5kdeploy.lab.oar.admission import FORBIDDEN, MISSING, at_home
 from g5kdeploy.lab.oar.commands import play
 from g5kdeploy.lab.oar.model import Command, DirectoryMissing, Job
 from g5kdeploy.lab.site import standard
@@ -81,6 +82,14 @@ def _test(site: Site, what: str, path: str, deadline: Deadline) -> bool:
     return process.run(words, deadline, check=False).returncode == 0
 
 
+def contents(site: Site, user: str, name: str, folder: str) -> str | None:
+    """The text of a file on the frontend, as its user reads it from a folder ("": his home); None where he cannot."""
+    path = posixpath.join(folder or f"/home/{user}", at_home(user, name))
+    words = [*site.namespace.enter(mounts=True), *_USER, "cat", "--", path]
+    done = process.run(words, Deadline.after(20, f"the file {path}"), check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
 def run(site: Site, job: Job, again: bool) -> Command:
     """Start a job's command as its user; raises `DirectoryMissing`. `again`: it was started by an earlier daemon.
 
@@ -137,6 +146,10 @@ def exports(job: Job) -> str:
         "OAR_JOB_ID": str(job.id),
         "OAR_JOBID": str(job.id),
         "OAR_JOB_NAME": job.name or "",
+        "OAR_ARRAY_ID": str(job.array),
+        "OAR_ARRAYID": str(job.array),
+        "OAR_ARRAY_INDEX": str(job.array_index),
+        "OAR_ARRAYINDEX": str(job.array_index),
         "OAR_PROJECT_NAME": job.project,
         "OAR_JOB_WALLTIME_SECONDS": str(job.walltime),
         "OAR_USER": job.user,

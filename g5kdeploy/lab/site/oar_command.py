@@ -10,17 +10,18 @@ from typing import Any
 from g5kdeploy.lab.oar import Job, Scheduler
 from g5kdeploy.lab.oar.model import FINAL_STATES
 from g5kdeploy.lab.oar.shell import Shell
+from g5kdeploy.lab.oar.submission import Read
 from g5kdeploy.lab.site.jobs import exports, runs_on_frontend
 
 POLL_SECONDS = 0.5
 
 
 class OarCommands:
-    """Answers the requests of `user`; `now()` is the time, in unix seconds."""
+    """Answers the requests of `user`; `now()` is the time, in unix seconds, `read_file` reads what lies on the frontend."""
 
-    def __init__(self, scheduler: Scheduler, user: str, now: Callable[[], float]) -> None:
+    def __init__(self, scheduler: Scheduler, user: str, now: Callable[[], float], read_file: Read) -> None:
         self._scheduler, self._user = scheduler, user
-        self._shell = Shell(scheduler, now)
+        self._shell = Shell(scheduler, now, read_file)
 
     def __call__(self, request: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         """What to print (`text`, `warning`), to `run` in the terminal, the job that `ends` with it, and the exit `status`."""
