@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
+#include <linux/futex.h>
 #include <linux/stat.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -17,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static int pair[2], back[2], zero;
+static int pair[2], back[2], file;
 static char *page;
 
 static void do_statx(void)
@@ -31,8 +33,30 @@ static void do_read(void)
 {
     char buffer[64];
 
-    if (pread(zero, buffer, sizeof(buffer), 0) < 0)
+    if (pread(file, buffer, sizeof(buffer), 0) < 0)
         abort();
+}
+
+/* Past the page cache: the disk is asked. */
+static void do_disk(void)
+{
+    if (pread(file, page, 4096, 0) != 4096)
+        abort();
+}
+
+/* Returns at once: the value is another. */
+static void do_futex(void)
+{
+    static int value;
+
+    syscall(SYS_futex, &value, FUTEX_WAIT, 1, NULL);
+}
+
+static void do_bpf(void)
+{
+    union bpf_attr attr = {};
+
+    syscall(SYS_bpf, BPF_PROG_GET_NEXT_ID, &attr, sizeof(attr));
 }
 
 static void do_fault(void)
@@ -47,6 +71,15 @@ static void do_packet(void)
     char byte = 1;
 
     if (send(pair[0], &byte, 1, 0) != 1 || recv(pair[1], &byte, 1, 0) != 1)
+        abort();
+}
+
+/* A datagram that its socket has no room for. */
+static void do_drop(void)
+{
+    char byte = 1;
+
+    if (send(pair[0], &byte, 1, 0) != 1)
         abort();
 }
 
@@ -104,6 +137,7 @@ double fastest(const char *name, long n, int reps)
     double best = 1e18;
     pthread_t thread;
     cpu_set_t first, before;
+    int one = 1;
 
     sched_getaffinity(0, sizeof(before), &before);
     CPU_ZERO(&first);
@@ -113,17 +147,26 @@ double fastest(const char *name, long n, int reps)
     sched_setaffinity(0, sizeof(first), &first);
     if (!strcmp(name, "statx"))
         event = do_statx;
-    if (!strcmp(name, "read")) {
-        zero = open("/proc/self/exe", O_RDONLY);
-        event = do_read;
+    if (!strcmp(name, "futex"))
+        event = do_futex;
+    if (!strcmp(name, "bpf"))
+        event = do_bpf;
+    if (!strcmp(name, "read") || !strcmp(name, "disk")) {
+        event = strcmp(name, "read") ? do_disk : do_read;
+        file = open("/proc/self/exe", O_RDONLY | (event == do_disk ? O_DIRECT : 0));
     }
-    if (!strcmp(name, "fault")) {
+    if (!strcmp(name, "fault") || !strcmp(name, "disk")) {
         page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        event = do_fault;
+        event = event ? event : do_fault;
     }
-    if (!strcmp(name, "udp") || !strcmp(name, "tcp")) {
-        connected(strcmp(name, "udp") ? SOCK_STREAM : SOCK_DGRAM);
-        event = do_packet;
+    if (!strcmp(name, "udp") || !strcmp(name, "tcp") || !strcmp(name, "drop")) {
+        connected(strcmp(name, "tcp") ? SOCK_DGRAM : SOCK_STREAM);
+        event = strcmp(name, "drop") ? do_packet : do_drop;
+    }
+    if (event == do_drop) {
+        setsockopt(pair[1], SOL_SOCKET, SO_RCVBUF, &one, sizeof(one));
+        for (int i = 0; i < 100; i++) /* until it is full */
+            do_drop();
     }
     if (!strcmp(name, "switch")) {
         if (pipe(pair) || pipe(back) || pthread_create(&thread, NULL, echo, NULL))
@@ -139,9 +182,9 @@ double fastest(const char *name, long n, int reps)
         if (took < best)
             best = took;
     }
-    if (event == do_read)
-        close(zero);
-    if (event == do_fault)
+    if (event == do_read || event == do_disk)
+        close(file);
+    if (event == do_fault || event == do_disk)
         munmap(page, 4096);
     if (event == do_switch) {
         char end = 0;
@@ -152,7 +195,7 @@ double fastest(const char *name, long n, int reps)
         close(back[0]);
         close(back[1]);
     }
-    if (event == do_packet || event == do_switch) {
+    if (event == do_packet || event == do_drop || event == do_switch) {
         close(pair[0]);
         close(pair[1]);
     }
