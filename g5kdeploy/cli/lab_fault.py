@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from g5kdeploy.cli.command import subcommand, subgroup
+from g5kdeploy.events.failure import InvalidUse
 
 if TYPE_CHECKING:
     from g5kdeploy.output.screen import Screen
@@ -32,13 +33,16 @@ def _order(screen: Screen, **order: Any) -> None:
     """Give an order to the running lab, and print what it says of it."""
     from g5kdeploy.base.deadline import Deadline
     from g5kdeploy.lab import control
-    from g5kdeploy.lab.control_socket import ask
+    from g5kdeploy.lab.control_socket import WrongOrder, ask
     from g5kdeploy.lab.settings import Places
 
     places = Places.default()
     if control.status(places) is None:
         raise control.NoLab("no lab runs", hint="g5kdeploy lab start")
-    said = ask(places.control, order, Deadline.after(SECONDS, "the lab's answer to an order"))
+    try:
+        said = ask(places.control, order, Deadline.after(SECONDS, "the lab's answer to an order"))
+    except WrongOrder as wrong:
+        raise InvalidUse(wrong.what, cause=wrong.cause, hint=wrong.hint) from wrong
     for line in said:
         sys.stdout.write(f"{line}\n")
     if not said:

@@ -20,6 +20,10 @@ LONGEST_LINE = 2**20
 SECONDS = 30.0
 
 
+class WrongOrder(Problem):
+    """An order that no lab, or not this one, can take: whoever gave it has to mend it."""
+
+
 class Listener:
     """Takes orders until it is stopped. `take` gives lines, or raises `Problem`."""
 
@@ -58,14 +62,15 @@ class Listener:
             with connection.makefile("rb") as stream:
                 return {"lines": self._take(json.loads(stream.readline(LONGEST_LINE)))}
         except Problem as problem:
-            return {"what": problem.what, "cause": problem.cause, "hint": problem.hint}
+            wrong = isinstance(problem, WrongOrder)
+            return {"what": problem.what, "cause": problem.cause, "hint": problem.hint, "wrong": wrong}
         except Exception as error:
             log.exception("an order failed")
-            return {"what": "the order failed", "cause": f"{type(error).__name__}: {error}", "hint": ""}
+            return {"what": "the order failed", "cause": f"{type(error).__name__}: {error}", "hint": "", "wrong": False}
 
 
 def ask(path: Path, order: Mapping[str, Any], deadline: Deadline) -> list[str]:
-    """Give an order to the lab that listens there; what it says of it. Raises `Problem`."""
+    """Give an order to the lab that listens there; what it says of it. Raises `WrongOrder` or another `Problem`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(min(SECONDS, deadline.remaining()))
         try:
@@ -77,7 +82,8 @@ def ask(path: Path, order: Mapping[str, Any], deadline: Deadline) -> list[str]:
         except (OSError, ValueError) as error:
             raise Problem("the lab takes no orders", cause=str(error), hint="g5kdeploy lab status") from error
     if "what" in answer:
-        raise Problem(answer["what"], cause=answer["cause"], hint=answer["hint"])
+        kind = WrongOrder if answer["wrong"] else Problem
+        raise kind(answer["what"], cause=answer["cause"], hint=answer["hint"])
     return list(answer["lines"])
 
 

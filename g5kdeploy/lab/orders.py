@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab.control_socket import WrongOrder
 from g5kdeploy.lab.deployments import MACRO_STEPS, Deployment, Report
 from g5kdeploy.lab.deployments import Deployer as Inner
 from g5kdeploy.lab.faults import GATEWAY_PAGE, LONGEST, Fault, Faults
@@ -119,11 +120,11 @@ class Orders:
     nodes: Iterable[str]
 
     def take(self, order: Mapping[str, Any]) -> list[str]:
-        """Do what is ordered; lines that say so. Raises `Problem` for what cannot be done."""
+        """Do what is ordered; lines that say so. Raises `WrongOrder`, or `Problem` for what cannot be done."""
         wanted = dict(order)
         kind = wanted.pop("do", "")
         if kind not in ("api", "node", "job", "site", "list", "clear"):
-            raise Problem(f"a lab takes no order {kind!r}")
+            raise WrongOrder(f"a lab takes no order {kind!r}")
         lines: list[str] = getattr(self, f"_{kind}")(**wanted)
         return lines
 
@@ -132,10 +133,11 @@ class Orders:
             effect["hang"] = threading.Event()
         if effect.pop("garbage", False):
             effect.update(status=effect.get("status") or 200, body=GATEWAY_PAGE, type="text/html")
-        try:
-            re.compile(path)
-        except re.error as error:
-            raise Problem(f"{path!r} is no regular expression", cause=str(error)) from error
+        for pattern in (method, path):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise WrongOrder(f"{pattern!r} is no regular expression", cause=str(error)) from error
         made = self.faults.order(method=method, path=path, times=times, **effect)
         return [_line(made)]
 
@@ -146,7 +148,7 @@ class Orders:
         done = []
         if ko_at:
             if ko_at not in MACRO_STEPS:
-                raise Problem(f"kadeploy has no step {ko_at}", hint=", ".join(MACRO_STEPS))
+                raise WrongOrder(f"kadeploy has no step {ko_at}", hint=", ".join(MACRO_STEPS))
             loss = Loss(name, ko_at, text or "The node did not answer", times, delay)
             self.deployer.order(loss)
             done.append(_line(loss))
@@ -156,7 +158,7 @@ class Orders:
         if state:
             found = next((one for one in NODE_STATES if one.lower() == state.lower()), None)
             if found is None:
-                raise Problem(f"no node can be {state}", hint=", ".join(NODE_STATES))
+                raise WrongOrder(f"no node can be {state}", hint=", ".join(NODE_STATES))
             self._scheduler(name.split(".")[1]).set_state(name, found)
             done.append(f"{name}: {found}")
         return done
@@ -165,7 +167,7 @@ class Orders:
         for name in self.nodes:
             if node in (name, name.split(".")[0]):
                 return name
-        raise Problem(f"the lab has no node {node}", hint="g5kdeploy lab status")
+        raise WrongOrder(f"the lab has no node {node}", hint="g5kdeploy lab status")
 
     def _job(self, job: int, site: str) -> list[str]:
         try:
@@ -176,7 +178,7 @@ class Orders:
 
     def _scheduler(self, site: str) -> Scheduler:
         if site not in self.schedulers:
-            raise Problem(f"the lab has no site {site}", hint=f"its sites are {', '.join(self.schedulers)}")
+            raise WrongOrder(f"the lab has no site {site}", hint=f"its sites are {', '.join(self.schedulers)}")
         return self.schedulers[site]
 
     def _site(self, site: str) -> list[str]:

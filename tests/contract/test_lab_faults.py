@@ -12,7 +12,7 @@ import requests
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.lab.control_socket import Listener, ask
+from g5kdeploy.lab.control_socket import Listener, WrongOrder, ask
 from g5kdeploy.lab.deployments import MACRO_STEPS, Deployment, Report
 from g5kdeploy.lab.orders import Loss, Orders, UnluckyDeployer
 from tests.contract.scripted import USERS, Lab
@@ -165,12 +165,19 @@ def test_a_job_is_killed_and_a_node_changes_its_state(lab: Lab, give: Give) -> N
         ({"do": "node", "node": "vm-1", "state": "Sleepy"}, "can be Sleepy"),
         ({"do": "node", "node": "vm-1", "ko_at": "Dinner"}, "no step Dinner"),
         ({"do": "api", "method": ".*", "path": "(", "times": 1, "status": 500}, "no regular expression"),
-        ({"do": "job"}, "the order failed"),
+        ({"do": "api", "method": "*", "path": ".*", "times": 1, "status": 500}, "no regular expression"),
     ],
 )
-def test_orders_that_cannot_be_followed_say_why(give: Give, order: dict[str, Any], words: str) -> None:
-    with pytest.raises(Problem, match=words):
+def test_wrong_orders_say_what_is_wrong(lab: Lab, give: Give, order: dict[str, Any], words: str) -> None:
+    with pytest.raises(WrongOrder, match=words):
         give(**order)
+    assert give(do="list") == [] and get(lab, "/sites").status_code == 200
+
+
+def test_an_order_that_fails_is_not_called_wrong(give: Give) -> None:
+    with pytest.raises(Problem, match="the order failed") as raised:
+        give(do="job")
+    assert not isinstance(raised.value, WrongOrder)
 
 
 def test_no_lab_listens(tmp_path: Path) -> None:

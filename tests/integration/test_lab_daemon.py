@@ -104,8 +104,13 @@ def test_bad_luck_is_ordered_while_it_runs(home: Path) -> None:
     nothing = call(home, "lab", "fault", "list")
     assert nothing.returncode == 1 and "no lab runs" in nothing.stderr
     lab = Lab.start(home, "--nodes", "1")
-    wrong = call(home, "lab", "fault", "api", "--hang", "--status", "500")
-    assert wrong.returncode == 2 and "one alone" in wrong.stderr
+    for words, why in (
+        (("api", "--hang", "--status", "500"), "one alone"),
+        (("api", "--path", "(", "--hang"), "no regular expression"),
+        (("node", "vm-2", "--state", "Dead"), "no node vm-2"),
+    ):
+        wrong = call(home, "lab", "fault", *words)
+        assert wrong.returncode == 2 and why in wrong.stderr and "Traceback" not in wrong.stderr
     done = call(home, "lab", "fault", "api", "--path", "/jobs$", "--status", "502", "--text", "Bad Gateway")
     assert (done.returncode, done.stdout) == (0, ".* /jobs$: status 502, once\n")
     assert (lab.api("GET", "jobs").status_code, lab.api("GET", "jobs").status_code) == (502, 200)
