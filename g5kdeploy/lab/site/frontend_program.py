@@ -61,14 +61,20 @@ def show(before: str = "", **request: object) -> int:
                     status = status or int(value)
                 else:
                     kept[name] = value
+        sys.stdout.flush()
     except KeyboardInterrupt:
         status = 130
-    except BrokenPipeError:  # whoever read us has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:
+        go_on_unread()
     except OSError as error:
         print(f"{NAME}: the site's management does not answer: {error}", file=sys.stderr)
         status = 1
     return status
+
+
+def go_on_unread() -> None:
+    """Whoever read us has left: what is still to be said goes nowhere, and what is still to be done is done."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def parser(purpose: str) -> argparse.ArgumentParser:
@@ -227,4 +233,10 @@ COMMANDS: dict[str, Callable[[], int]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(COMMANDS[NAME]())
+    code = 0
+    try:
+        code = COMMANDS[NAME]()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        go_on_unread()
+    sys.exit(code)
