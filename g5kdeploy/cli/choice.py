@@ -8,6 +8,9 @@ from g5kdeploy.events.failure import InvalidUse
 
 if TYPE_CHECKING:
     from g5kdeploy.experiment import Experiment
+    from g5kdeploy.testbed.api import Api
+
+SECONDS = 120.0
 
 
 def named(sites: str | None) -> list[str] | None:
@@ -26,3 +29,16 @@ def without(experiment: Experiment, exclude_nodes: str | None) -> Experiment:
 
     words = split(exclude_nodes or "")
     return experiment.model_copy(update={"exclude_nodes": (*experiment.exclude_nodes, *words)}) if words else experiment
+
+
+def check_left_out(api: Api, exclude_nodes: str | None) -> None:
+    """`InvalidUse` for a node of --exclude-nodes that the testbed has not; those of the file may be another testbed's."""
+    if not exclude_nodes:
+        return
+    from g5kdeploy.base.deadline import Deadline
+    from g5kdeploy.cli.nodes import split
+    from g5kdeploy.node import expand
+    from g5kdeploy.testbed.naming import check_nodes
+
+    names = [name for word in split(exclude_nodes) for name in expand(word)]
+    check_nodes(api, names, Deadline.after(SECONDS, "the nodes of --exclude-nodes", api.clock))

@@ -9,7 +9,7 @@ import click
 
 from g5kdeploy.base.text import to_paste
 from g5kdeploy.cli import settings, times
-from g5kdeploy.cli.choice import named, without
+from g5kdeploy.cli.choice import check_left_out, named, without
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import (
     exclude_option,
@@ -75,6 +75,7 @@ def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
     if more.get("manifest"):
         handing.adopt(session, more["manifest"].absolute())
     if name == "reserve":
+        check_left_out(session.api, more.get("exclude_nodes"))
         wait = None if more.get("wait") is None else float(times.seconds(more["wait"], "--wait"))
         if more.get("no_wait"):
             if wait is not None:

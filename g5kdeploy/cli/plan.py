@@ -9,7 +9,7 @@ import click
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.cli import settings
-from g5kdeploy.cli.choice import named, without
+from g5kdeploy.cli.choice import check_left_out, named, without
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import (
     exclude_option,
@@ -79,6 +79,7 @@ def command(
     begun = unreleased(runs_folder(told.file, settings.runs()), told.file)
     platform = starting.platform(begun[0].manifest_file) if begun else planning.PLATFORM
     with places.connect(chosen) as api:
+        check_left_out(api, exclude_nodes)
         window = planning.window(at, told.walltime, api.clock.wall())
         deadline = Deadline.after(SECONDS, "the plan", api.clock)
         land = planning.look(api, starting.sites_of(told, homes), deadline, starting.pinned(told))

@@ -9,7 +9,7 @@ import click
 
 from g5kdeploy.base.text import human_seconds
 from g5kdeploy.cli import complete, settings
-from g5kdeploy.cli.choice import named, without
+from g5kdeploy.cli.choice import check_left_out, named, without
 from g5kdeploy.cli.command import command as make
 from g5kdeploy.cli.options import (
     exclude_option,
@@ -99,6 +99,8 @@ def command(
     with on_run(screen, told, progress, run_id, runs, new=True, phases=names) as session:
         if manifest:
             handing.adopt(session, manifest.absolute())
+        if "reserve" in names:
+            check_left_out(session.api, exclude_nodes)  # not only when everything is built
         works = {} if places is None else {"reserve": lambda session: reserving.reserve(session, sites=places)}
         code = chain.run(session, names, keep=keep, works=works)
         result = reporting.summary(session)

@@ -227,6 +227,30 @@ def test_jobs_on_two_sites_by_one_command(places: Desk) -> None:
     assert [job for oar in places.lab.oars.made.values() for job in oar.current()] == []
 
 
+def test_nodes_that_are_left_out_have_to_be_there(places: Desk) -> None:
+    places.write(site="east", roles={"server": {"nodes": 1}})
+    wrong = "vmwest-1,vmest-[2-3],vmeast-9,vmwest-9.west.grid5000.fr"
+    for name in ("plan", "reserve", "run"):
+        _, said = places.on_run(name, "--exclude-nodes", wrong, code=ExitCode.USAGE)
+        assert "the testbed has no node vmeast-9,vmest-[2-3],vmwest-9.west.grid5000.fr" in said, said
+        assert "near vmest-2: vmwest-2, vmeast-2" in said and "near vmeast-9: vmeast-3" in said, said
+        _, said = places.on_run(name, "--exclude-nodes", "gpu-1", code=ExitCode.USAGE)
+        assert "no node gpu-1" in said and "topology" in said
+        _, said = places.on_run(name, "--exclude-nodes", "vmeast-[1", code=ExitCode.USAGE)
+        assert "no set of nodes" in said
+    assert places.document()["phases"] == {}, "it is found out before anything is done"
+    places.write(
+        site="east", roles={"server": {"nodes": 3}}, exclude_nodes=["paradoxe-7"]
+    )  # the file is for more testbeds
+    places.on_run("plan")
+    # Of what does not answer nobody can say that it is not there
+    places.lab.faults.answer(400, path="/sites/west/clusters", times=100)
+    places.on_run("plan", "--exclude-nodes", "vmwest-9")
+    places.lab.faults.clear()
+    plan, _ = places.on_run("plan", "--exclude-nodes", "vmwest-1.west.grid5000.fr,vmwest-2")
+    assert plan["items"][0]["nodes"] == 3
+
+
 def test_the_site_is_chosen_among_several(places: Desk) -> None:
     places.write(site="east", roles={"server": {"nodes": 3}})
     taken = places.by_hand(site="east", resources="nodes=1,walltime=1:0:0")
