@@ -14,13 +14,13 @@ from g5kdeploy.base.problem import Problem
 from g5kdeploy.base.text import clean, human_bytes
 from g5kdeploy.cli import settings
 from g5kdeploy.cli.command import command as make
-from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option
+from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option, user_option
 from g5kdeploy.events.failure import ExitCode, InvalidUse
 from g5kdeploy.output.documents import listing
 from g5kdeploy.output.screen import Screen
 
 if TYPE_CHECKING:
-    from g5kdeploy.node import Reach, Result
+    from g5kdeploy.node import Remote, Result
     from g5kdeploy.node.copying import Copied
 
 _REMOTE = re.compile(r"^((?:[^/:\[]|\[[^\]]*\])+):(.*)$", re.DOTALL)  # NODES:PATH; ./a:b is a local file
@@ -39,7 +39,7 @@ Answers = Mapping[str, "tuple[Copied, float] | Problem"]
 )
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.argument("target")
-@click.option("-l", "--user", default="root", show_default=True, help="The user to log in as.")
+@user_option
 @click.option("--timeout", default="1h", show_default=True, metavar="TIME", help="Give up after this time.")
 @experiment_option
 @run_option
@@ -49,7 +49,7 @@ def command(
     screen: Screen,
     sources: tuple[str, ...],
     target: str,
-    user: str,
+    user: str | None,
     timeout: str,
     experiment: Path,
     run_id: str | None,
@@ -65,15 +65,15 @@ def command(
     nodes, paths, outward = directions(sources, target)
     deadline = Deadline.after(seconds(timeout, "--timeout"), "the copy")
     if outward:
-        work = _outward(user, [Path(source) for source in sources], paths[0], deadline)
+        work = _outward([Path(source) for source in sources], paths[0], deadline)
     chosen = choose(split(nodes), experiment, run_id, testbed)
     if not outward:
-        work = _homeward(user, paths, target, len(chosen.names) > 1, deadline)
+        work = _homeward(paths, target, len(chosen.names) > 1, deadline)
     with chosen.reach() as reach:
 
         def timed(name: str) -> tuple[Copied, float]:
             began = time.monotonic()
-            return work(reach, name), time.monotonic() - began
+            return work(reach.remote(name, chosen.login(name, user))), time.monotonic() - began
 
         answers = fan_out(chosen.names, timed)
     tell(screen, answers, settings.get("output", output))
@@ -97,23 +97,19 @@ def directions(sources: Sequence[str], target: str) -> tuple[str, list[str], boo
     return remote[0][1], [match[2] for match in remote], False
 
 
-def _outward(user: str, sources: Sequence[Path], target: str, deadline: Any) -> Callable[[Reach, str], Copied]:
+def _outward(sources: Sequence[Path], target: str, deadline: Any) -> Callable[[Remote], Copied]:
     from g5kdeploy.node.copying import Parcel, send
 
     parcel = Parcel(sources)
-    return lambda reach, name: send(reach.remote(name, user), parcel, target, deadline)
+    return lambda remote: send(remote, parcel, target, deadline)
 
 
-def _homeward(
-    user: str, paths: Sequence[str], target: str, many: bool, deadline: Any
-) -> Callable[[Reach, str], Copied]:
+def _homeward(paths: Sequence[str], target: str, many: bool, deadline: Any) -> Callable[[Remote], Copied]:
     from g5kdeploy.node.copying import bring
 
     into = many or len(paths) > 1 or target.endswith("/")
     folder = Path(target)
-    return lambda reach, name: bring(
-        reach.remote(name, user), paths, folder / name if many else folder, deadline, into=into
-    )
+    return lambda remote: bring(remote, paths, folder / remote.name if many else folder, deadline, into=into)
 
 
 def tell(screen: Screen, answers: Answers, form: str) -> None:

@@ -10,7 +10,7 @@ import click
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.cli import complete, settings
 from g5kdeploy.cli.command import command as make
-from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option
+from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option, user_option
 from g5kdeploy.events.failure import ExitCode, InvalidUse
 from g5kdeploy.output.documents import listing
 from g5kdeploy.output.screen import Screen
@@ -37,7 +37,7 @@ NODE_SECONDS = 300.0  # a kernel has a hundred thousand types, and an emulated m
     shell_complete=complete.nodes,
     help="Look at this node's kernel instead.",
 )
-@click.option("-l", "--user", default="root", show_default=True, help="The user to log in as on the node.")
+@user_option
 @experiment_option
 @run_option
 @testbed_option
@@ -45,7 +45,7 @@ NODE_SECONDS = 300.0  # a kernel has a hundred thousand types, and an emulated m
 def command(
     screen: Screen,
     node: str | None,
-    user: str,
+    user: str | None,
     experiment: Path,
     run_id: str | None,
     testbed: str | None,
@@ -66,7 +66,7 @@ def command(
     return ExitCode.FAILED if missing else ExitCode.DONE
 
 
-def _of_node(node: str, user: str, experiment: Path, run_id: str | None, testbed: str | None) -> list[Finding]:
+def _of_node(node: str, user: str | None, experiment: Path, run_id: str | None, testbed: str | None) -> list[Finding]:
     """What the kernel of one node can do."""
     from g5kdeploy.cli.kernel_checks import findings
     from g5kdeploy.cli.nodes import choose, split
@@ -77,4 +77,5 @@ def _of_node(node: str, user: str, experiment: Path, run_id: str | None, testbed
         raise InvalidUse(f"`{node}` is {len(chosen.names)} nodes", hint="name one: its kernel is looked at")
     (name,) = chosen.names
     with chosen.reach() as reach:
-        return list(findings(probe_kernel(reach.remote(name, user), Deadline.after(NODE_SECONDS, f"a look at {name}"))))
+        remote = reach.remote(name, chosen.login(name, user))
+        return list(findings(probe_kernel(remote, Deadline.after(NODE_SECONDS, f"a look at {name}"))))

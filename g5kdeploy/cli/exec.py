@@ -12,7 +12,7 @@ from g5kdeploy.base.problem import Problem
 from g5kdeploy.base.text import clean
 from g5kdeploy.cli import complete, settings
 from g5kdeploy.cli.command import command as make
-from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option
+from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option, user_option
 from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.output.documents import listing
 from g5kdeploy.output.screen import Screen
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 )
 @click.argument("nodes", shell_complete=complete.nodes)
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
-@click.option("-l", "--user", default="root", show_default=True, help="The user to log in as.")
+@user_option
 @click.option("--timeout", default="10m", show_default=True, metavar="TIME", help="Give up after this time.")
 @experiment_option
 @run_option
@@ -39,7 +39,7 @@ def command(
     screen: Screen,
     nodes: str,
     words: tuple[str, ...],
-    user: str,
+    user: str | None,
     timeout: str,
     experiment: Path,
     run_id: str | None,
@@ -59,8 +59,13 @@ def command(
     deadline = Deadline.after(seconds(timeout, "--timeout"), f"`{line}`")
     chosen = choose(split(nodes), experiment, run_id, testbed)
     form = settings.get("output", output)
+    logins: dict[str | None, list[str]] = {}
+    for name in chosen.names:
+        logins.setdefault(chosen.login(name, user), []).append(name)
+    results: dict[str, Result | Problem] = {}
     with chosen.reach() as reach:
-        results = run_on(reach, chosen.names, user, line, deadline, lambda name: frontend_of(site_of(name)))
+        for login, names in logins.items():
+            results |= run_on(reach, names, login, line, deadline, lambda name: frontend_of(site_of(name)))
     if form == "table":
         show(screen, results)
     else:

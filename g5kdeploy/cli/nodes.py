@@ -44,6 +44,12 @@ class Chosen:
             reach.move(name, address)
         return reach
 
+    def login(self, name: str, user: str | None) -> str | None:
+        """As whom one of them is entered: as root, but a frontend or gateway as who the user is there (None)."""
+        from g5kdeploy.testbed.request import is_node
+
+        return user or ("root" if self.run or is_node(name) else None)
+
 
 def experiment_file(path: Path) -> Path:
     """The absolute path of an experiment file, given it or its folder."""

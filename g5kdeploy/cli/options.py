@@ -26,6 +26,11 @@ experiment_option = click.option(
 )
 """The same as an option, for commands whose argument is a node. Parameter `experiment: Path`."""
 
+user_option = click.option(
+    "-l", "--user", default=None, help="The user to log in as [default: root on nodes, yourself on other machines]."
+)
+"""Parameter `user: str | None`, for `Chosen.login`."""
+
 output_option = click.option(
     "-o", "--output", type=click.Choice(FORMATS), default=None, help="How the answer is printed [default: table]."
 )

@@ -9,7 +9,7 @@ import click
 
 from g5kdeploy.cli import complete
 from g5kdeploy.cli.command import command as make
-from g5kdeploy.cli.options import experiment_option, run_option, testbed_option
+from g5kdeploy.cli.options import experiment_option, run_option, testbed_option, user_option
 from g5kdeploy.events.failure import Failure, InvalidUse
 from g5kdeploy.output.screen import Screen
 
@@ -22,7 +22,7 @@ from g5kdeploy.output.screen import Screen
 )
 @click.argument("node", shell_complete=complete.nodes)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]...")
-@click.option("-l", "--user", default="root", show_default=True, help="The user to log in as.")
+@user_option
 @experiment_option
 @run_option
 @testbed_option
@@ -30,7 +30,7 @@ def command(
     screen: Screen,
     node: str,
     words: tuple[str, ...],
-    user: str,
+    user: str | None,
     experiment: Path,
     run_id: str | None,
     testbed: str | None,
@@ -41,8 +41,9 @@ def command(
     chosen = choose([node], experiment, run_id, testbed)
     if len(chosen.names) != 1:
         raise InvalidUse(f"`{node}` means {len(chosen.names)} nodes", cause=", ".join(chosen.names), hint="name one")
+    (name,) = chosen.names
     with chosen.reach() as reach:
-        call = [*reach.ssh_command(chosen.names[0], user), *words]
+        call = [*reach.ssh_command(name, chosen.login(name, user)), *words]
     screen.out.flush()
     try:
         os.execvp(call[0], call)  # noqa: S606  the words are ours, and no shell reads them

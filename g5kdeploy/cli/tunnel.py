@@ -11,7 +11,7 @@ import click
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.cli import complete, settings
 from g5kdeploy.cli.command import command as make
-from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option
+from g5kdeploy.cli.options import experiment_option, output_option, run_option, testbed_option, user_option
 from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.output.documents import listing
 from g5kdeploy.output.screen import Screen
@@ -29,7 +29,7 @@ PORTS = range(1, 1 << 16)
 )
 @click.argument("nodes", shell_complete=complete.nodes)
 @click.argument("ports", nargs=-1, required=True, metavar="[LOCAL:]PORT...")
-@click.option("-l", "--user", default="root", show_default=True, help="The user to log in as.")
+@user_option
 @experiment_option
 @run_option
 @testbed_option
@@ -38,7 +38,7 @@ def command(
     screen: Screen,
     nodes: str,
     ports: tuple[str, ...],
-    user: str,
+    user: str | None,
     experiment: Path,
     run_id: str | None,
     testbed: str | None,
@@ -55,14 +55,15 @@ def command(
         raise InvalidUse(f"{len(chosen.names)} nodes cannot have the same port here", hint="leave LOCAL: away")
     deadline = Deadline.after(CONNECT_SECONDS, "the connections to the nodes")
     with chosen.reach() as reach, contextlib.ExitStack() as open_ones:
-        for answer in fan_out(chosen.names, lambda name: reach.remote(name, user).run("true", deadline)).values():
+        remotes = {name: reach.remote(name, chosen.login(name, user)) for name in chosen.names}
+        for answer in fan_out(remotes, lambda name: remotes[name].run("true", deadline)).values():
             if isinstance(answer, Problem):
                 raise answer
         items = []
-        for name in chosen.names:
+        for name, remote in remotes.items():
             for local, port in pairs:
                 here = open_ones.enter_context(
-                    reach.remote(name, user).forward(port, local=local, told=lambda problem: screen.warn(str(problem)))
+                    remote.forward(port, local=local, told=lambda problem: screen.warn(str(problem)))
                 )
                 items.append({"name": name, "port": port, "local": here, "url": f"http://127.0.0.1:{here}/"})
         screen.answer(listing("Tunnels", items), settings.get("output", output))

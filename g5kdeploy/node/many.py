@@ -20,13 +20,13 @@ Branches = dict[str, dict[str, Seen]]  # frontend -> its nodes
 def run_on(
     reach: Reach,
     names: Iterable[str],
-    user: str,
+    user: str | None,
     command: str,
     deadline: Deadline,
     frontend_of: Callable[[str], str],
     tree_from: int = TREE,
 ) -> dict[str, Result | Problem]:
-    """Run a shell command as `user` on every node; what came of it, in the order given.
+    """Run a shell command as `user` (None: as in `Reach.remote`) on every node; what came of it, in the order given.
 
     Nodes that would each be a login on a gateway go through their frontend, where it has `tree_from` of them. Where
     that cannot be, and for all others, there are connections of our own. The answers are the same.
@@ -36,7 +36,9 @@ def run_on(
     def directly(name: str) -> Result:
         return reach.remote(name, user).run(command, deadline, check=False)
 
-    branches = _branches(reach, wanted, user, frontend_of, tree_from) if len(wanted) >= tree_from else {}
+    if user is None or len(wanted) < tree_from:
+        return fan_out(wanted, directly)
+    branches = _branches(reach, wanted, user, frontend_of, tree_from)
     if not branches:
         return fan_out(wanted, directly)
     from g5kdeploy.node.tree import Tree

@@ -114,6 +114,11 @@ def cluster_of(node: str) -> str:
     return node.split(".")[0].rsplit("-", 1)[0]
 
 
+def is_node(name: str) -> bool:
+    """Whether a machine's full name is that of a node, and not of a frontend or a gateway, which have no number."""
+    return re.match(r"[a-z0-9]+-\d", name) is not None
+
+
 def site_of(node: str) -> str:
     """`paradoxe-1.rennes.grid5000.fr` is a node of `rennes`."""
     return node.split(".")[1]

@@ -127,6 +127,20 @@ def test_exec_lets_the_frontend_do_the_work_of_many(
     assert [path.suffix for path in (cache / "g5kdeploy").iterdir()] == [".pyz"]
 
 
+def test_a_frontend_is_entered_as_who_the_user_is_there(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    config = lab.home / ".ssh" / "config"
+    text = config.read_text().replace(f"User {lab.user}", "User somebody")  # whom no server takes
+    config.write_text(text)
+    names = ("flab.lab.grid5000.fr", "access.grid5000.fr", NODES[0])
+    words = ["exec", ",".join(names), "--experiment", "/nowhere", "--testbed", "lab", "-o", "json"]
+    main([*words, "--", "true"])
+    problems = {item["name"]: item["problem"] for item in json.loads(capsys.readouterr().out)["items"]}
+    assert list(problems) == list(names)
+    assert all(f"somebody@{name} takes none of the keys" in problems[name] for name in names[:2]), problems
+    assert "somebody" not in problems[NODES[0]]
+    assert main([*words, "-l", lab.user, "--", "true"]) == 0
+
+
 def test_ssh_becomes_openssh(lab: Lab) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "g5kdeploy", "ssh", "-l", lab.user, *where(lab), "client", "whoareyou; exit 7"],

@@ -16,7 +16,7 @@ from g5kdeploy.testbed import properties, texts
 from g5kdeploy.testbed.job import Job, natural
 from g5kdeploy.testbed.problems import ApiProblem
 from g5kdeploy.testbed.records import Records, RecordState, unique_name
-from g5kdeploy.testbed.request import BELLS, Request, RoleNodes, payload, resources, walltime_text
+from g5kdeploy.testbed.request import BELLS, Request, RoleNodes, is_node, payload, resources, walltime_text
 from g5kdeploy.testbed.roles import fitting, match
 from g5kdeploy.testbed.waiting import Pace
 
@@ -341,3 +341,19 @@ def test_a_job_lives_on_and_rings_where_it_can(shell: str, home_is_full: bool, t
     done = subprocess.run([shell, "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "lives\n"
     assert (tmp_path / BELLS / "g5kdeploy-one").exists() is not home_is_full
+
+
+@pytest.mark.parametrize(
+    ("name", "node"),
+    [
+        ("paradoxe-1.rennes.grid5000.fr", True),
+        ("paradoxe-12-kavlan-4.rennes.grid5000.fr", True),
+        ("paradoxe-1-ipv6.rennes.grid5000.fr", True),
+        ("frennes.rennes.grid5000.fr", False),
+        ("frontend.rennes.grid5000.fr", False),
+        ("access.grid5000.fr", False),
+        ("access-north.grid5000.fr", False),
+    ],
+)
+def test_a_nodes_name_has_a_number(name: str, node: bool) -> None:
+    assert is_node(name) is node
