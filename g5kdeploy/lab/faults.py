@@ -122,7 +122,7 @@ class Faults:
         if fault.lost and not fault.execute:
             raise ConnectionResetError(errno.ECONNRESET, "ordered")
         kept: list[Any] = []
-        body = b"".join(self.app(environ, lambda *line: kept.append(line)))
+        body = whole(self.app(environ, lambda *line: kept.append(line)))
         if fault.gate is not None:
             fault.gate.wait(LONGEST)
         if fault.lost:
@@ -133,6 +133,15 @@ class Faults:
             return [body]
         start_response(status, headers_sent)
         return cut_short(body[: fault.cut])
+
+
+def whole(answer: Iterable[bytes]) -> bytes:
+    """A body in one piece; the answer is then closed, as WSGI has it of whoever takes one: it may be a file."""
+    try:
+        return b"".join(answer)
+    finally:
+        if (close := getattr(answer, "close", None)) is not None:
+            close()
 
 
 def cut_short(body: bytes) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import io
 import logging
 import re
 import time
@@ -75,6 +76,10 @@ def make_app(services: SiteServices) -> Wsgi:
 def respond(services: SiteServices, environ: dict[str, Any]) -> tuple[int, Headers, bytes | File]:
     """Status, headers and body for a request."""
     began = time.monotonic()
+    try:
+        environ["wsgi.input"] = io.BytesIO(sent(environ))  # all of it, also what nobody asks for: a request follows
+    except ValueError:
+        return 400, [("Content-Type", HTML), ("Content-Length", "0"), ("Connection", "close")], b""
     if preflight := cors.preflight(environ):
         return preflight
     call = behind_the_proxy(services, environ) if services.trust_proxy else through_the_proxy(services, environ)
@@ -84,13 +89,22 @@ def respond(services: SiteServices, environ: dict[str, Any]) -> tuple[int, Heade
     return status, [*headers, *cors.headers(environ)], body
 
 
+def sent(environ: dict[str, Any]) -> bytes:
+    """The body of a request; raises `ValueError` for one that breaks off, or whose length is none."""
+    stream = environ["wsgi.input"]
+    if environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked":
+        return bytes(stream.read())
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    body = bytes(stream.read(length)) if length else b""
+    if len(body) != length:
+        raise ValueError("the body breaks off")
+    return body
+
+
 def _call(services: SiteServices, environ: dict[str, Any], path: str, user: str | None, version: str) -> Call:
     headers = {name[5:].lower().replace("_", "-"): value for name, value in environ.items() if name.startswith("HTTP_")}
     headers["content-type"] = environ.get("CONTENT_TYPE", "") or ""
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    raw = environ["wsgi.input"].read(length) if length else b""
-    if not length and environ.get("HTTP_TRANSFER_ENCODING", "").lower() == "chunked":
-        raw = environ["wsgi.input"].read()
+    raw = environ["wsgi.input"].read()
     host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME')}:{environ.get('SERVER_PORT')}"
     base = services.public_url or f"{environ.get('wsgi.url_scheme', 'http')}://{host}"
     return Call(

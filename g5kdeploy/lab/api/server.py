@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ from cheroot import wsgi
 from cheroot.server import HTTPConnection, HTTPRequest
 
 from g5kdeploy.base.problem import Problem
+
+THREADS = 64  # so many may be slow, or hang by order, and others are answered
 
 
 class _FirstLine:
@@ -24,26 +27,58 @@ class _FirstLine:
 
 
 class _Request(HTTPRequest):
-    """A request whose path may begin with two slashes: else it would be taken for the name of another server."""
+    """A request whose path may begin with two slashes: else it would be taken for the name of another server.
+
+    The application may say that the connection is closed after its answer.
+    """
 
     def read_request_line(self) -> bool:
         stream, self.rfile = self.rfile, _FirstLine(self.rfile)
         try:
             return bool(super().read_request_line())  # type: ignore[no-untyped-call]
+        except ValueError:  # of a path that cannot be taken apart
+            self.simple_response("400 Bad Request", "Malformed Request-URI")
+            return False
         finally:
             self.rfile = stream
+
+    def send_headers(self) -> None:
+        if (b"Connection", b"close") in self.outheaders:  # else it would be said alone
+            self.close_connection = True
+        super().send_headers()
 
 
 class _Connection(HTTPConnection):
     RequestHandlerClass = _Request
 
 
+class _Listener(wsgi.Server):
+    """Gives a thread to connections whose client has begun to speak: silent ones hold up nobody."""
+
+    ConnectionClass = _Connection
+    expiration_interval = 0.1  # seconds, also until it sees that it is to stop
+
+    def process_conn(self, conn: Any) -> None:
+        if conn.rfile.has_data() or _readable(conn.socket.fileno()):
+            super().process_conn(conn)
+        else:
+            self.put_conn(conn)
+
+
+def _readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class Server:
     """An HTTP server; a context manager that starts and stops it. Port 0 takes a free one, told by `url`."""
 
-    def __init__(self, app: Callable[..., Any], host: str = "127.0.0.1", port: int = 0, threads: int = 10) -> None:
-        self._server = wsgi.Server((host, port), app, numthreads=threads, server_name="g5k-api", timeout=60)
-        self._server.ConnectionClass = _Connection
+    def __init__(self, app: Callable[..., Any], host: str = "127.0.0.1", port: int = 0, threads: int = THREADS) -> None:
+        queue = 128  # of connections that come at once; whoever finds it full tries again a second later
+        self._server = _Listener(
+            (host, port), app, numthreads=threads, server_name="g5k-api", timeout=60, request_queue_size=queue
+        )
         self._thread: threading.Thread | None = None
         self.host = host
 
