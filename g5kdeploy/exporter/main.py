@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import resource
 import signal
 import sys
 import threading
@@ -106,6 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    _raise_limit()
     notify("STATUS=reading the configuration")
     try:
         library = Library()
@@ -128,6 +130,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(text, file=sys.stderr)  # noqa: T201 - editors jump to FILE:LINE, so no time stamps here
         return USAGE
     return _run(options, library, plans, Web(options.web, config), begun, stopped)
+
+
+def _raise_limit() -> None:
+    """To as many descriptors as may be had: a program of perf events takes two for each CPU, and the usual limit is 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _run(

@@ -13,6 +13,7 @@ import http.server
 import logging
 import socket
 import threading
+import time
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 _IDLE = 30.0  # seconds a connection may say nothing
 _HANDSHAKE = 10.0  # seconds for the whole of it
 _MOST_CONNECTIONS = 128
+_REST = 0.1  # seconds until a connection is accepted again that could not be
 
 
 def accepts(header: str, wanted: str) -> bool:
@@ -64,23 +66,52 @@ class Server(http.server.ThreadingHTTPServer):
         """Count a connection or request that was not answered."""
         self.exporter.own.refused.labels(reason).inc()
 
+    def get_request(self) -> tuple[Any, Any]:
+        """The base's: accepts. The listening socket stays ready while no descriptor is free: it must not be asked at once."""
+        try:
+            return super().get_request()
+        except OSError as problem:
+            log.warning("a connection cannot be accepted: %s", problem.strerror or problem)
+            with self._lock:
+                self._make_room()
+            time.sleep(_REST)
+            raise
+
+    def _make_room(self) -> bool:
+        """End the connection that waits longest for its client; False if none does. Under the lock."""
+        oldest = next(iter(self._waiting), None)
+        if oldest is None:
+            return False
+        with contextlib.suppress(OSError):  # its thread wakes up, and ends it
+            socket.socket.shutdown(self._waiting.pop(oldest), socket.SHUT_RDWR)
+        return True
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """A thread for each connection, but no more than a bound: room is made, or the newcomer is turned away."""
+        number = request.fileno()
         with self._lock:
             full = self._count >= _MOST_CONNECTIONS
-            oldest = next(iter(self._waiting), None) if full else None
-            if oldest is not None:
-                with contextlib.suppress(OSError):  # its thread wakes up, and ends it
-                    socket.socket.shutdown(self._waiting.pop(oldest), socket.SHUT_RDWR)
-            if not full or oldest is not None:
+            taken = not full or self._make_room()
+            if taken:
                 self._count += 1
-                self._waiting[request.fileno()] = request
+                self._waiting[number] = request
         if full:
             self.refuse("too_many")
-        if full and oldest is None:
+        if not taken:
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError as problem:  # this machine gives no further thread
+            log.warning("a connection is not served: %s", problem)
+            self.refuse("too_many")
+            self._end(number, request)
+
+    def _end(self, number: int, request: Any) -> None:
+        self.waits(number, None)
+        self.shutdown_request(request)
+        with self._lock:
+            self._count -= 1
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         number = request.fileno()
@@ -95,10 +126,7 @@ class Server(http.server.ThreadingHTTPServer):
         except Exception:
             log.exception("connection from %s", client_address)
         finally:
-            self.waits(number, None)
-            self.shutdown_request(request)
-            with self._lock:
-                self._count -= 1
+            self._end(number, request)
 
     def waits(self, number: int, connection: socket.socket | None) -> None:
         """Whether a connection (by its descriptor) waits for its client from now on; None: it does not."""
@@ -149,6 +177,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def parse_request(self) -> bool:
         """The base's: reads the headers. The client has said all it is to say."""
         complete = super().parse_request()
+        if complete and (self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers):
+            self.close_connection = True  # a body, which nobody reads, would be taken for the next request
         self.server.waits(self.connection.fileno(), None)
         return complete
 
@@ -159,7 +189,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not self._may_enter():
             self._refuse(HTTPStatus.UNAUTHORIZED, "password")
             return
-        url = urlsplit(self.path)
+        try:
+            url = urlsplit(self.path)
+        except ValueError:
+            self._answer(HTTPStatus.BAD_REQUEST, "text/plain; charset=utf-8", b"this is no URL\n")
+            return
         if url.path == self.server.metrics_path:
             self._metrics(frozenset(parse_qs(url.query).get("name[]", [])))
         elif url.path == "/":
@@ -218,6 +252,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if packed:
             self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

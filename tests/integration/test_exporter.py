@@ -107,6 +107,16 @@ def test_every_program_there_is(built: Path, serve: Serve) -> None:
     assert running.end() == 0
 
 
+def test_it_takes_as_many_descriptors_as_it_may_have(built: Path, serve: Serve) -> None:
+    """The usual limit is not enough for perf events on each of many CPUs."""
+    if not unshared():
+        pytest.skip("needs the right to make a mount namespace")
+    running = serve(built, "statx", inside='ulimit -Sn 64; exec "$@"')
+    limits = Path(f"/proc/{running.process.pid}/limits").read_text()
+    (files,) = [line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open files")]
+    assert files[0] == files[1] != "64"
+
+
 @contextmanager
 def own_cgroup() -> Iterator[Path]:
     """A new cgroup of v2 below the one that we are in; skips where none can be made."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
 import http.client
 import socket
+import socketserver
 import ssl
 import threading
 import time
@@ -123,6 +126,63 @@ def test_clients_that_keep_their_connection_give_way_too(start: Start, monkeypat
                 assert time.monotonic() < end
                 time.sleep(0.01)
         assert get(server)[0] == 200
+
+
+def test_a_machine_without_threads_or_descriptors_left_is_not_the_end(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More often than there is room for connections: none that failed is taken for one that is still there."""
+    monkeypatch.setattr(server_module, "_MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(server_module, "_REST", 0.01)
+    server = start("")
+
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(socketserver.ThreadingMixIn, "process_request", no_thread)
+        for _ in range(3):
+            with pytest.raises((http.client.HTTPException, OSError)):
+                get(server)
+    accept = socketserver.TCPServer.get_request
+    refusals = iter([OSError(errno.EMFILE, "Too many open files")] * 3)
+
+    def no_descriptor(self: socketserver.TCPServer) -> tuple[socket.socket, object]:
+        for refusal in refusals:
+            raise refusal
+        return accept(self)
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(socketserver.TCPServer, "get_request", no_descriptor)
+        assert get(server)[0] == 200
+    assert caplog.text.count("cannot be accepted: Too many open files") == 3
+    assert 'reason="too_many"} 3' in get(server)[2]
+
+
+@pytest.mark.parametrize(
+    ("said", "statuses"),
+    [
+        ("GET http://[/metrics HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\nConnection: close\r\n\r\n", ["400", "200"]),
+        ("GET / HTTP/1.1\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n", ["200"]),
+        ("GET / HTTP/1.1\r\n\r\n" * 3 + "HEAD / HTTP/1.1\r\nConnection: close\r\n\r\n", ["200"] * 4),
+        ("GET / HTTP/1.0\r\n\r\n", ["200"]),
+        ("POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nGET / XXX", ["501"]),
+        ("GET / HTTP/1.1\r\n" + "x: y\r\n" * 200 + "\r\n", ["431"]),
+        ("\r\n", []),
+    ],
+    ids=["url", "body", "one after the other", "1.0", "method", "headers", "nothing"],
+)
+def test_what_hostile_clients_get(
+    start: Start, caplog: pytest.LogCaptureFixture, said: str, statuses: list[str]
+) -> None:
+    with socket.create_connection(start("").socket.getsockname(), timeout=60) as connection:
+        connection.sendall(said.encode())
+        heard = b""
+        with contextlib.suppress(ConnectionResetError):  # what it did not read
+            while more := connection.recv(65536):
+                heard += more
+    assert [part[:3] for part in heard.decode().split("HTTP/1.1 ")[1:]] == statuses
+    assert "Traceback" not in caplog.text
 
 
 def test_a_plain_client_gets_nothing_from_a_server_with_tls(authority: Authority, start: Start) -> None:
