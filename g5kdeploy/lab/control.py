@@ -58,6 +58,19 @@ def start(
     Raises `LabFailed` when it does not come up, or when one with other settings runs.
     """
     settings.check()
+    own, what = places.folder / "starting", "the start of the lab"
+    with contextlib.ExitStack() as alone:
+        try:
+            alone.enter_context(files.lock(own, what))
+        except files.Held:
+            say("somebody else starts it just now")
+            alone.enter_context(files.lock(own, what, wait=deadline.remaining()))
+        return _start(places, settings, deadline, say)
+
+
+def _start(
+    places: Places, settings: Settings, deadline: Deadline, say: Callable[[str], None]
+) -> tuple[dict[str, Any], bool]:
     running = status(places)
     if running is not None:
         kept = Settings.load(places.settings)
@@ -68,7 +81,6 @@ def start(
                 hint="g5kdeploy lab stop, then start it again",
             )
         return running, False
-    places.folder.mkdir(parents=True, exist_ok=True)
     settings.save(places.settings)
     clean(places)
     read, write = os.pipe()
@@ -87,7 +99,9 @@ def start(
     finally:
         os.close(write)
     try:
-        return _follow(read, places, deadline, say), True
+        record = _follow(read, places, deadline, say)
+        daemon.returncode = 0  # it outlives this process, which does not wait for it
+        return record, True
     except BaseException:
         _end(daemon.pid, Deadline.after(STOP_SECONDS, "the end of the lab"), daemon)
         raise

@@ -13,6 +13,7 @@ from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab.accepting import connections
 
 log = logging.getLogger(__name__)
 
@@ -47,15 +48,10 @@ class Listener:
         self.path.unlink(missing_ok=True)
 
     def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            with connection:
-                connection.settimeout(SECONDS)
-                with contextlib.suppress(OSError):
-                    connection.sendall(json.dumps(self._answer(connection)).encode() + b"\n")
+        for connection in connections(self._socket):
+            connection.settimeout(SECONDS)
+            with contextlib.suppress(OSError):
+                connection.sendall(json.dumps(self._answer(connection)).encode() + b"\n")
 
     def _answer(self, connection: socket.socket) -> dict[str, Any]:
         try:

@@ -183,13 +183,12 @@ class Deployments:
         kavlan = self.kavlans.get(wanted.site_uid)
         if wanted.vlan and kavlan is not None and wanted.user_uid not in kavlan.users_of(str(wanted.vlan)):
             raise NotDeployable(400, f"Invalid VLAN -- {wanted.vlan}\n")
-        busy = sorted(set(map(str, wanted.nodes)) & self.deploying())
-        if busy and not wanted.ignore_nodes_deploying:
-            raise NotDeployable(400, f"Nodes already deploying -- {', '.join(busy)}\n")
+        self._check_idle(wanted)
         wanted.keys = key_text if key_text is not None else self._read_key(wanted)
         wanted.uid, wanted.status = self.new_uid(), PROCESSING
         wanted.created_at = wanted.updated_at = int(self.clock.wall())
         with self._lock:
+            self._check_idle(wanted)  # another may have begun while the key was fetched
             workflow = self.running[wanted.uid] = Workflow(wanted.nodes)
             self._save(wanted)
 
@@ -203,6 +202,11 @@ class Deployments:
 
         self.deployer.start(wanted, report)
         return wanted
+
+    def _check_idle(self, wanted: Deployment) -> None:
+        busy = sorted(set(map(str, wanted.nodes)) & self.deploying())
+        if busy and not wanted.ignore_nodes_deploying:
+            raise NotDeployable(400, f"Nodes already deploying -- {', '.join(busy)}\n")
 
     def get(self, uid: str) -> Deployment | None:
         """The deployment of that uid, in any case of letters."""

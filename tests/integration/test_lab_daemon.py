@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from g5kdeploy.base import debian, files
 from g5kdeploy.base.data import data
 from g5kdeploy.lab.environments import AT_START
 from g5kdeploy.lab.site.namespace import missing
-from tests.support.lab import Lab, call
+from tests.support.lab import Lab, call, environment
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or bool(missing(True)), reason=f"needs root and namespaces: {missing(True)}"
@@ -81,6 +82,18 @@ def test_a_lab_is_started_once_and_stopped_whole(home: Path) -> None:
     assert call(home, "lab", "stop").returncode == 0
     without = call(home, "lab", "env")
     assert without.returncode == 1 and "lab start" in without.stderr
+
+
+def test_two_that_start_it_at_once_get_the_same_lab(home: Path) -> None:
+    words = [sys.executable, "-m", "g5kdeploy", "lab", "start", "--nodes", "1", "-o", "json"]
+    with contextlib.ExitStack() as both:
+        started = [
+            both.enter_context(subprocess.Popen(words, stdout=subprocess.PIPE, env=environment(home), cwd="/"))
+            for _ in range(2)
+        ]
+        answers = [json.loads(one.communicate(timeout=300)[0]) for one in started]
+    assert [one.returncode for one in started] == [0, 0]
+    assert answers[0] == answers[1] == json.loads(call(home, "lab", "status", "-o", "json").stdout)
 
 
 def test_a_killed_lab_leaves_nothing_and_goes_on_where_it_was(home: Path) -> None:

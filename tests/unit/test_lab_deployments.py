@@ -184,6 +184,21 @@ def test_nodes_that_are_being_deployed_are_refused_unless_forced(kept: Deploymen
     launch(kept, ignore_nodes_deploying=True)
 
 
+def test_one_of_two_that_come_at_once_is_refused(kept: Deployments, hands: Hands) -> None:
+    """The second comes while the key of the first is fetched."""
+    fetch = kept.fetch
+
+    def slowly(url: str) -> bytes:
+        kept.fetch = fetch
+        launch(kept)
+        return fetch(url)
+
+    kept.fetch = slowly
+    with pytest.raises(NotDeployable, match="already deploying"):
+        launch(kept, key="http://public.lab/~jdoe/k.pub")
+    assert len(hands.reports) == len(kept.every()) == 1
+
+
 def test_keys_and_descriptions_reach_the_deployer(kept: Deployments) -> None:
     one = launch(kept, key="ssh-ed25519 AAAA me", environment="http://public.lab/~jdoe/env.yaml", nodes=NODES[:1])
     assert one.keys == "ssh-ed25519 AAAA me" and one.description["name"] == "mine"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar, cast
 
 import pytest
 import yaml
 
+from g5kdeploy.lab import accepting
 from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.api.app import encoded
 from g5kdeploy.lab.api.call import BadParameters, HttpError, page, parameters, parse_json
@@ -231,6 +234,28 @@ def test_a_server_that_is_not_there(refusing_port: int) -> None:
     fetch = from_homes({"lab": Path("/nowhere")})
     with pytest.raises(OSError, match="ECONNREFUSED, Failed to open TCP connection to 127"):
         fetch(f"http://127.0.0.1:{refusing_port}/x")
+
+
+def test_a_want_of_descriptors_is_not_the_end_of_a_listener(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(accepting, "REST", 0.0)
+    near, far = socket.socketpair()
+
+    class Listener:
+        """First there is no descriptor, then one, and then it is shut."""
+
+        outcomes: ClassVar = [OSError(errno.EMFILE, "Too many open files"), near, OSError(errno.EINVAL, "Invalid")]
+
+        def accept(self) -> tuple[socket.socket, str]:
+            outcome = self.outcomes.pop(0)
+            if isinstance(outcome, OSError):
+                raise outcome
+            return outcome, ""
+
+    with far:
+        assert list(accepting.connections(cast("socket.socket", Listener()))) == [near]
+    assert near.fileno() == -1 and "Too many open files" in caplog.text
 
 
 @pytest.mark.parametrize(

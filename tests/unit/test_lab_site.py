@@ -124,13 +124,15 @@ def test_known_hosts_has_outside_names_with_their_port() -> None:
 def test_etc_hosts_gets_and_loses_one_block(tmp_path: Path) -> None:
     file, folder = tmp_path / "hosts", tmp_path / "lab"
     folder.mkdir()
-    file.write_text("127.0.0.1 localhost")
+    before = b"127.0.0.1 localhost\r\n# caf\xe9"  # whatever else is in it stays as it is
+    file.write_bytes(before)
     block = home.hosts_block(folder, _machines("127.1.2"))
     assert home.write_hosts(block, file) and home.write_hosts(block, file)
-    assert file.read_text() == "127.0.0.1 localhost\n" + block
+    assert file.read_bytes() == before + b"\n" + block.encode()
     assert not home.write_hosts(block.replace("127.1.2.1", "127.9.9.9"), file)
     home.remove_hosts(block, file)
-    assert file.read_text() == "127.0.0.1 localhost\n"
+    assert file.read_bytes() == before + b"\n"
+    assert not home.write_hosts(block, tmp_path / "absent")
 
 
 def test_names_of_a_lab_that_was_killed_are_removed_and_those_of_a_running_one_stay(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import os
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -119,43 +119,40 @@ def _gone(folder: Path) -> bool:
 
 def remove_stale(path: Path = HOSTS) -> None:
     """Take the names of labs that have ended, or were killed, out of /etc/hosts."""
-    try:
-        text = path.read_text()
-        kept = without_blocks(text, _gone) if BEGIN in text else text
-        if kept != text:
-            _overwrite(path, kept)
-    except OSError:
-        return
+    _rewrite(path, lambda text: without_blocks(text, _gone))
 
 
 def write_hosts(block: str, path: Path = HOSTS) -> bool:
     """Put the lab's names into /etc/hosts; False when another lab's are there, or when it cannot be written."""
-    try:
-        text = path.read_text()
-        if BEGIN in text and block not in text:
-            return False
-        if block not in text:
-            _overwrite(path, text + ("" if text.endswith("\n") or not text else "\n") + block)
-    except OSError:
-        return False
-    return True
+
+    def add(text: str) -> str:
+        if BEGIN in text:
+            return text
+        return text + ("" if text.endswith("\n") or not text else "\n") + block
+
+    return block in _rewrite(path, add)
 
 
 def remove_hosts(block: str, path: Path = HOSTS) -> None:
     """Take the lab's own names out of /etc/hosts again."""
+    if block:
+        _rewrite(path, lambda text: text.replace(block, ""))
+
+
+def _rewrite(path: Path, change: Callable[[str], str]) -> str:
+    """Change /etc/hosts, one lab after the other; what is in it then, "" when it cannot be written.
+
+    In place: it is often a mount of its own, which cannot be renamed over.
+    """
     try:
-        text = path.read_text()
-        if block and block in text:
-            _overwrite(path, text.replace(block, ""))
+        with path.open("r+", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            text = file.read()
+            wanted = change(text)
+            if wanted != text:
+                file.seek(0)
+                file.write(wanted)
+                file.truncate()
     except OSError:
-        return
-
-
-def _overwrite(path: Path, text: str) -> None:
-    """In one write, and in place: /etc/hosts is often a mount of its own, which cannot be renamed over."""
-    handle = os.open(path, os.O_WRONLY)
-    try:
-        os.write(handle, text.encode())
-        os.ftruncate(handle, len(text.encode()))
-    finally:
-        os.close(handle)
+        return ""
+    return wanted

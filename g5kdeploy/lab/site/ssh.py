@@ -18,6 +18,7 @@ from pathlib import Path
 from g5kdeploy.base import process
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
+from g5kdeploy.lab.accepting import connections
 
 log = logging.getLogger(__name__)
 
@@ -106,31 +107,26 @@ class Door:
         self._thread.start()
 
     def _accept(self) -> None:
-        while True:
+        for connection in connections(self._listener):
+            self._children = {child for child in self._children if child.poll() is None}
+            if len(self._children) >= CONNECTIONS:
+                continue
+            if self._strangers and sum(map(_is_strange, self._children)) >= self._strangers:
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"Exceeded MaxStartups\r\n")
+                continue
             try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return  # closed
-            with connection:
-                self._children = {child for child in self._children if child.poll() is None}
-                if len(self._children) >= CONNECTIONS:
-                    continue
-                if self._strangers and sum(map(_is_strange, self._children)) >= self._strangers:
-                    with contextlib.suppress(OSError):
-                        connection.sendall(b"Exceeded MaxStartups\r\n")
-                    continue
-                try:
-                    with self._log_file.open("ab") as said:
-                        child = subprocess.Popen(
-                            self._command,
-                            stdin=connection.fileno(),
-                            stdout=connection.fileno(),
-                            stderr=said,
-                            start_new_session=True,
-                        )
-                    self._children.add(child)
-                except OSError as error:
-                    log.warning("a connection to %s was dropped: %s", self.address, error)
+                with self._log_file.open("ab") as said:
+                    child = subprocess.Popen(
+                        self._command,
+                        stdin=connection.fileno(),
+                        stdout=connection.fileno(),
+                        stderr=said,
+                        start_new_session=True,
+                    )
+                self._children.add(child)
+            except OSError as error:
+                log.warning("a connection to %s was dropped: %s", self.address, error)
 
     def close(self) -> None:
         """Stop accepting, and end the connections."""
