@@ -17,10 +17,6 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
-# Started in the background by a shell, this process ignores SIGINT, as every program would that a test is to interrupt.
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 
 def pytest_configure() -> None:
     """Programs that the tests interrupt are to heed it, in a run started with `&` or nohup, too.
