@@ -33,7 +33,7 @@ from g5kdeploy.lab.site.site import Site
 from g5kdeploy.lab.unmanned import Unmanned
 
 DOWNLOAD_SECONDS = 300.0
-PLAYED, LARGE = 2, NodeHardware(cores=4, memory=4 * 2**30, more_disks=2)
+PLAYED, LARGE = 2, NodeHardware(cores=4, memory=4 * 2**30, more_disks=2, more_cards=1)
 """How many nodes there are in a cluster whose nodes are not there, and what they would be."""
 
 
@@ -106,7 +106,7 @@ def compose(places: Places, settings: Settings, grid: Grid) -> Composed:
         homes=homes,
         management=Management({name: site.nodes for name, site in grid.sites.items()}),
     )
-    nodes = [address for kavlan in kavlans.values() for address in kavlan.interfaces]
+    nodes = [f"{node['uid']}.{site.names.domain}" for name, site in grid.sites.items() for node in data.nodes(name)]
     return Composed(services, tuple(oars.values()), tuple(deployers.values()), nodes, unlucky)
 
 
@@ -176,7 +176,7 @@ def _kavlan(places: Places, site: Site, data: Reference, sites: Sequence[names.N
 
     kavlan = Kavlan(
         usual_vlans(site.names.network.own_global, [one.network.own_global for one in sites if one != site.names]),
-        {f"{node['uid']}.{site.names.domain}": DEFAULT for node in data.nodes(site.names.site)},
+        dict.fromkeys(inventory.interfaces(data, site.names.site), DEFAULT),
         on_move=move,
         on_dhcpd=dhcpd,
         store=places.of(site.names.site) / "kavlan.json",

@@ -38,10 +38,20 @@ def resources(reference: Reference, site: str, network: SiteNetwork) -> list[Res
         kind = "kavlan-local" if vlan <= 3 else "kavlan" if vlan < 10 else "kavlan-global"
         found.append(Resource(next(numbers), kind, "", {"vlan": str(vlan)}))
     for subnet in map(ipaddress.ip_network, network.subnet_list()):
-        blocks = {f"slash_{length}": str(subnet.supernet(new_prefix=length)) for length in range(19, 23)}
+        blocks = {f"slash_{length}": str(subnet.supernet(new_prefix=length)) for length in range(16, 23)}
         place = {"subnet_address": str(subnet.network_address), "subnet_prefix": subnet.prefixlen}
         found.append(Resource(next(numbers), "subnet", "", {**blocks, **place}))
     return found
+
+
+def interfaces(reference: Reference, site: str) -> list[str]:
+    """The network cards of a site's nodes that can be put into VLANs, by the names that KaVLAN has for them."""
+    return [
+        str(card["network_address"])
+        for _, node in _nodes(reference, site)
+        for card in node.get("network_adapters", [])
+        if card.get("kavlan") and not card.get("management")
+    ]
 
 
 def _nodes(reference: Reference, site: str) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:

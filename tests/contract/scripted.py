@@ -17,10 +17,11 @@ from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.api import Server, make_app
 from g5kdeploy.lab.deployments import MACRO_STEPS, Deployment, Deployments, Report
 from g5kdeploy.lab.faults import Faults
-from g5kdeploy.lab.inventory import resources
+from g5kdeploy.lab.inventory import interfaces, resources
 from g5kdeploy.lab.kaenv import Environments, environment
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
 from g5kdeploy.lab.oar import Oar
+from g5kdeploy.lab.oar.admission import GRID5000
 from g5kdeploy.lab.reference import NodeHardware, Reference, SiteNetwork, lab_site
 from g5kdeploy.lab.services import SiteServices
 
@@ -148,7 +149,12 @@ class Oars(Mapping[str, Oar]):
                 found = resources(self.reference, site, self.network)
                 store = self.folder / f"{site}.sqlite"
                 self.made[site] = Oar(
-                    store, found, clock=self.hand.as_clock(), pace=self.pace, users=USERS.__contains__
+                    store,
+                    found,
+                    clock=self.hand.as_clock(),
+                    pace=self.pace,
+                    users=USERS.__contains__,
+                    rules=GRID5000,
                 )
             return self.made[site]
 
@@ -192,7 +198,7 @@ class Lab:
         self.environments = Environments(
             environment(name, f"server:///grid5000/images/{name}.tar.zst") for name in ("debian12-min", "debian12-std")
         )
-        vlans = Kavlan(usual_vlans(), dict.fromkeys(self.node_names(nodes), DEFAULT), holders=self._holders)
+        vlans = Kavlan(usual_vlans(), dict.fromkeys(interfaces(self.reference, first), DEFAULT), holders=self._holders)
         kavlans = {first: vlans}
         self.services = SiteServices(
             reference=self.reference,

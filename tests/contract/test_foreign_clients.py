@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from g5kdeploy.lab.reference import NodeHardware, lab_site
 from tests.contract.scripted import USERS, Lab
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,29 @@ def test_enoslib_reserves_deploys_and_destroys(lab: Lab) -> None:
     assert first.keys == "ssh-ed25519 AAAA enoslib"
     assert seen["deployed"] == ["vm-3.lab.grid5000.fr"] and seen["lost"] == []  # of the last attempt
     assert seen["left"] == []
+
+
+def test_enoslib_has_networks_disks_and_a_slot_for_two(tmp_path: Path) -> None:
+    """Nodes with a second card and a second disk; EnOSlib asks at the real time."""
+    hardware = NodeHardware(cores=2, more_cards=1, more_disks=1)
+    lab = Lab(tmp_path / "lab", world=lab_site(4, hardware), now=time.time())
+    lab.up()
+    try:
+        with lab.running(pace=1):
+            seen = run(lab, "enoslib_networks.py")
+    finally:
+        lab.close()
+    assert seen["disks"] == [f"disk1.vm-{number}.lab.grid5000.fr" for number in (1, 2)]
+    assert seen["networks"]["prod"] == ["172.16.64.0/20", "2001:660:4406:100::/64"]
+    assert seen["networks"]["kavlan"][0] == "10.56.0.0/18" and len(seen["networks"]["slash_22"]) == 1
+    assert seen["block"] == 64
+    assert seen["around"] == ["172.16.79.254"] * 3 and seen["mac"].startswith("00:16:3E:")
+    assert seen["moved"] == [f"vm-{number}-eth1.lab.grid5000.fr" for number in (1, 2)]
+    assert seen["firewall"] == {"port": [80, 443], "proto": "tcp+udp", "addresses": 1} and seen["closed"] == []
+    assert seen["home"] == [True]
+    assert seen["hint"] == 3661  # when the job is over, and OAR's minute and second between two jobs
+    left, right = seen["starts"]
+    assert left == right >= 3600
 
 
 def test_execo_sees_the_reference_data_and_plans(lab: Lab) -> None:

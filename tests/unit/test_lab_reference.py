@@ -15,7 +15,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab import compose
 from g5kdeploy.lab.api import Server
-from g5kdeploy.lab.inventory import resources
+from g5kdeploy.lab.inventory import interfaces, resources
 from g5kdeploy.lab.oar import Query, Refused
 from g5kdeploy.lab.reference import (
     Commit,
@@ -152,7 +152,32 @@ def test_addresses_stay_in_their_networks_and_apart() -> None:
             assert address in network.vlan(vlan) and address not in seen
             seen.add(address)
     assert len({network.mac(number) for number in range(1, 600)}) == 599
-    assert network.subnet_list(2) == ["10.188.0.0/22", "10.188.4.0/22"]
+    subnets = network.subnet_list()
+    assert subnets[:2] == ["10.188.0.0/22", "10.188.4.0/22"] and subnets[-1] == "10.190.252.0/22"
+    assert len(subnets) == 192  # three of the four /16 networks
+    assert len({network.network6(vlan) for vlan in (None, *range(1, 11))}) == 11
+
+
+def test_the_labs_site_has_what_clients_look_for_around_the_nodes() -> None:
+    """Name server, IPv6 numbers, the router's VLANs, the way between the sites: EnOSlib and execo read all of them."""
+    reference, network = lab_site(2, NodeHardware(more_cards=1)), SiteNetwork()
+    site = reference.document("sites/lab/lab")
+    assert site and site["ipv6"] == {"prefix": "2001:660:4406:100::/56", "site_index": 1, "site_global_kavlan": 10}
+    assert site["kavlans"]["1"]["network_ipv6"] == "2001:660:4406:180::/64"
+    assert site["kavlans"]["4"]["network_ipv6"] == "2001:660:4406:190::/64"
+    assert site["kavlans"]["10"]["network_ipv6"] == "2001:660:4406:1a0::/64"
+    dns = reference.document("sites/lab/servers/dns")
+    assert dns and dns["network_adapters"]["default"]["ip"] == network.gateway
+    router = reference.document("sites/lab/network_equipments/gw")
+    assert router and router["vlans"]["vlan704"] == {"name": "kavlan-4", "addresses": ["10.56.0.0/18"]}
+    plugged = [port["uid"] for port in router["linecards"][1]["ports"] if port]
+    assert plugged == ["vm-1", "vm-1", "vm-2", "vm-2", "renater-hub"]
+    first, second = reference.nodes("lab")[0]["network_adapters"]
+    assert first["mounted"] and not second["mounted"]
+    assert second["name"] == "ens4" and second["ip"] == network.node(101) and second["mac"] == network.mac(101)
+    assert interfaces(reference, "lab") == [
+        f"vm-{number}{card}.lab.grid5000.fr" for number in (1, 2) for card in ("", "-eth1")
+    ]
 
 
 def test_the_big_world_is_as_big_as_the_real_one_and_always_the_same() -> None:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from g5kdeploy.lab.reference.hardware import NodeHardware, SiteNetwork
+from g5kdeploy.lab.reference.hardware import LOCAL_VLANS, NodeHardware, SiteNetwork
 from g5kdeploy.lab.reference.tree import Reference, Tree, commit, put
 
 EPOCH = 1_767_225_600  # 2026-01-01, when generated data is dated
 ROUTED = tuple(range(4, 10))
 MACHINE = NodeHardware()
+BACKBONE = "renater-hub"
+_BACKBONE_RATE = 10_000_000_000
+_CARDS = 100  # how far the addresses of a node's network cards are apart
 _WATTS = {
     "description": "Power consumption of node reported by wattmetre, in watt",
     "name": "wattmetre_power_watt",
@@ -128,7 +131,8 @@ def world(plans: Sequence[tuple[str, SiteNetwork, Sequence[ClusterPlan]]]) -> Tr
     nodesets: dict[str, Any] = {}
     for site, network, clusters in plans:
         put(tree, f"sites/{site}/{site}", site_document(site, network))
-        put(tree, f"sites/{site}/servers/f{site}", server_document(f"f{site}", network.frontend))
+        for uid, address in {f"f{site}": network.frontend, **network.servers()}.items():
+            put(tree, f"sites/{site}/servers/{uid}", server_document(uid, address))
         put(tree, f"sites/{site}/network_equipments/gw", switch_document(site, network, clusters))
         put(tree, f"sites/{site}/pdus/pdu-1", {"type": "pdu", "uid": "pdu-1", "vendor": "lab", "model": "virtual"})
         for at, plan in enumerate(clusters):
@@ -137,14 +141,13 @@ def world(plans: Sequence[tuple[str, SiteNetwork, Sequence[ClusterPlan]]]) -> Tr
                 node = node_document(site, plan, number, at, network)
                 put(tree, f"sites/{site}/clusters/{plan.uid}/nodes/{plan.uid}-{number}", node)
             nodesets[plan.uid] = {"p1": {"ggas": [], "sites": [site]}}
-    put(tree, "network_equipments/renater", {"type": "network_equipment", "uid": "renater", "kind": "virtual"})
+    put(tree, f"network_equipments/{BACKBONE}", backbone_document([site for site, _, _ in plans]))
     put(tree, "accesses/nodesets", nodesets)
     return tree
 
 
 def site_document(site: str, network: SiteNetwork) -> dict[str, Any]:
     """What the reference says of a site."""
-    vlans = {str(vlan): network.vlan(vlan) for vlan in (*range(1, 10), network.own_global)}
     return {
         "compilation_server": False,
         "description": f"Site {site}",
@@ -152,9 +155,18 @@ def site_document(site: str, network: SiteNetwork) -> dict[str, Any]:
         "frontend_ip": network.frontend,
         "g5ksubnet": {"gateway": network.gateway, "network": network.subnets},
         "kavlan_ip_range": network.routed_vlans,
+        "ipv6": {
+            "prefix": str(network.network6().supernet(new_prefix=56)),
+            "site_global_kavlan": network.own_global,
+            "site_index": network.index,
+        },
         "kavlans": {
-            **{uid: {"gateway": str(one[-2]), "network": str(one)} for uid, one in vlans.items()},
-            "default": {"gateway": network.gateway, "network": network.production},
+            **{str(vlan): _vlan(network, vlan) for vlan in _vlans(network)},
+            "default": {
+                "gateway": network.gateway,
+                "network": network.production,
+                "network_ipv6": str(network.network6()),
+            },
         },
         "latitude": 48.1,
         "location": site.capitalize(),
@@ -169,8 +181,19 @@ def site_document(site: str, network: SiteNetwork) -> dict[str, Any]:
     }
 
 
+def _vlans(network: SiteNetwork) -> tuple[int, ...]:
+    """The VLANs that a site has of its own."""
+    return (*LOCAL_VLANS, *ROUTED, network.own_global)
+
+
+def _vlan(network: SiteNetwork, vlan: int) -> dict[str, str]:
+    """What the reference says of a VLAN's addresses."""
+    own = network.vlan(vlan)
+    return {"gateway": str(own[-2]), "network": str(own), "network_ipv6": str(network.network6(vlan))}
+
+
 def server_document(uid: str, address: str) -> dict[str, Any]:
-    """What the reference says of a server of the site, here the frontend."""
+    """What the reference says of a server of the site."""
     return {
         "kind": "virtual",
         "network_adapters": {"default": {"ip": address}},
@@ -181,24 +204,51 @@ def server_document(uid: str, address: str) -> dict[str, Any]:
 
 
 def switch_document(site: str, network: SiteNetwork, clusters: Sequence[ClusterPlan]) -> dict[str, Any]:
-    """What the reference says of the site's switch: a line card whose ports are the nodes."""
-    names = [f"{plan.uid}-{number}" for plan in clusters for number in range(1, plan.nodes + 1)]
+    """What the reference says of the site's switch and router: its VLANs, and a line card with the nodes and the backbone.
+
+    Line cards and ports are counted from 1.
+    """
+    ports = [
+        {"kind": "node", "port": card["device"], "uid": uid}
+        for at, plan in enumerate(clusters)
+        for uid, cards in ((f"{plan.uid}-{n}", _cards(site, plan, n, at, network)) for n in range(1, plan.nodes + 1))
+        for card in cards
+    ]
     return {
         "backplane_bps": 10_000_000_000,
         "ip": network.gateway,
         "kind": "router",
         "linecards": [
+            {},
             {
                 "kind": "node",
                 "naming_pattern": "%LINECARD%/%PORT%",
-                "ports": [{"uid": name} for name in names],
+                "ports": [{}, *ports, {"kind": "virtual", "rate": _BACKBONE_RATE, "uid": BACKBONE}],
                 "rate": 1_000_000_000,
-            }
+            },
         ],
         "model": "virtual",
         "site": site,
         "type": "network_equipment",
         "uid": "gw",
+        "vlans": {
+            "vlan100": {"addresses": [network.gateway]},
+            **{
+                f"vlan{700 + vlan}": {"addresses": [str(network.vlan(vlan))], "name": f"kavlan-{vlan}"}
+                for vlan in _vlans(network)
+            },
+        },
+    }
+
+
+def backbone_document(sites: Sequence[str]) -> dict[str, Any]:
+    """What the reference says of the network between the sites: one equipment with a port for each site's router."""
+    ports = [{"kind": "router", "site_uid": site, "uid": f"gw-{site}"} for site in sites]
+    return {
+        "kind": "virtual",
+        "linecards": [{"ports": ports, "rate": _BACKBONE_RATE}],
+        "type": "network_equipment",
+        "uid": BACKBONE,
     }
 
 
@@ -244,7 +294,6 @@ def cluster_document(plan: ClusterPlan, at: int) -> dict[str, Any]:
 def node_document(site: str, plan: ClusterPlan, number: int, at: int, network: SiteNetwork) -> dict[str, Any]:
     """What the reference says of a node; every figure is one that its machine would confirm."""
     hardware, uid = plan.hardware, f"{plan.uid}-{number}"
-    vlans = [1, 2, 3, *ROUTED, network.own_global]
     found: dict[str, Any] = {
         "architecture": {
             "cpu_core_numbering": "contiguous",
@@ -256,30 +305,16 @@ def node_document(site: str, plan: ClusterPlan, number: int, at: int, network: S
         "bios": {"vendor": "SeaBIOS", "version": "1.16"},
         "chassis": {"manufacturer": hardware.vendor, "name": hardware.chassis, "serial": "0"},
         "exotic": plan.exotic,
-        "kavlan": {"eth0": {f"kavlan-{vlan}": network.node_in(vlan, number, at) for vlan in sorted({*vlans})}},
+        "kavlan": {
+            f"eth{card}": {
+                f"kavlan-{vlan}": network.node_in(vlan, number + _CARDS * card, at) for vlan in _vlans(network)
+            }
+            for card in range(1 + hardware.more_cards)
+        },
         "main_memory": {"ram_size": hardware.memory},
         "management_tools": {"bmc_vendor_tool": "none"},
         "memory_devices": [{"device": "dimm_0", "size": hardware.memory, "technology": "dram"}],
-        "network_adapters": [
-            {
-                "device": "eth0",
-                "driver": hardware.nic_driver,
-                "enabled": True,
-                "interface": "Ethernet",
-                "ip": network.node(number, at),
-                "kavlan": True,
-                "mac": network.mac(number, at),
-                "management": False,
-                "mountable": True,
-                "mounted": True,
-                "name": hardware.nic_name,
-                "network_address": f"{uid}.{site}.grid5000.fr",
-                "rate": hardware.nic_rate,
-                "sriov": False,
-                "switch": "gw",
-                "switch_port": str(number),
-            }
-        ],
+        "network_adapters": _cards(site, plan, number, at, network),
         "nodeset": plan.uid,
         "operating_system": {"ht_enabled": False, "turboboost_enabled": False},
         "performance": {"core_flops": hardware.clock * 4, "node_flops": hardware.clock * 4 * hardware.cores},
@@ -324,3 +359,31 @@ def node_document(site: str, plan: ClusterPlan, number: int, at: int, network: S
             for one in range(hardware.gpus)
         }
     return found
+
+
+def _cards(site: str, plan: ClusterPlan, number: int, at: int, network: SiteNetwork) -> list[dict[str, Any]]:
+    """What the reference says of a node's network cards; the first one is the production network's."""
+    hardware, uid = plan.hardware, f"{plan.uid}-{number}"
+    name, first = hardware.nic_name[:-1], int(hardware.nic_name[-1])
+    ports = 1 + hardware.more_cards
+    return [
+        {
+            "device": f"eth{card}",
+            "driver": hardware.nic_driver,
+            "enabled": True,
+            "interface": "Ethernet",
+            "ip": network.node(number + _CARDS * card, at),
+            "kavlan": True,
+            "mac": network.mac(number + _CARDS * card, at),
+            "management": False,
+            "mountable": True,
+            "mounted": card == 0,
+            "name": f"{name}{first + card}",
+            "network_address": f"{uid}{f'-eth{card}' if card else ''}.{site}.grid5000.fr",
+            "rate": hardware.nic_rate,
+            "sriov": False,
+            "switch": "gw",
+            "switch_port": str((number - 1) * ports + card + 1),
+        }
+        for card in range(ports)
+    ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
+LOCAL_VLANS = (1, 2, 3)
+
 
 @dataclass(frozen=True)
 class NodeHardware:
@@ -25,6 +27,8 @@ class NodeHardware:
     gpus: int = 0
     more_disks: int = 0
     """Disks beside the system's, which can be reserved."""
+    more_cards: int = 0
+    """Network cards beside the one of the production network, which can be put into VLANs."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class SiteNetwork:
     own_global: int = 10
     mac_prefix: str = "52:54:00:05"
 
+    @property
+    def index(self) -> int:
+        """The site's number in the plan of IPv6 addresses, from 1."""
+        return self.own_global - 9
+
     def node(self, number: int, cluster: int = 0) -> str:
         """The production address of a node (numbers from 1)."""
         return str(ipaddress.ip_network(self.production)[cluster * 256 + number])
@@ -50,6 +59,10 @@ class SiteNetwork:
             f"{self.mac_prefix}:{cluster:02x}:{number:02x}" if number < 256 else self.mac(number - 255, cluster + 128)
         )
 
+    def servers(self) -> dict[str, str]:
+        """The addresses of the site's servers beside the frontend: its name server, and the gateways of local VLANs."""
+        return {"dns": self.gateway, **{f"kavlan-{vlan}": self.frontend for vlan in LOCAL_VLANS}}
+
     def vlan(self, vlan: int) -> ipaddress.IPv4Network:
         """The network of a VLAN: /20 for local ones (1-3), /18 for routed and global ones."""
         if vlan <= 3:
@@ -58,10 +71,17 @@ class SiteNetwork:
         first = ipaddress.ip_network(self.routed_vlans)
         return ipaddress.IPv4Network((int(first.network_address) + (vlan - 4) * 2**14, 18))
 
+    def network6(self, vlan: int | None = None) -> ipaddress.IPv6Network:
+        """The IPv6 network of a VLAN, or of production, as Grid'5000 numbers them; nothing in a lab has such an address."""
+        routed = 0xA0 if vlan == self.own_global else 0x90 + (vlan or 0) - 4
+        place = 0 if vlan is None else 0x7F + vlan if vlan in LOCAL_VLANS else routed
+        return ipaddress.IPv6Network(f"2001:660:4406:{self.index:x}{place:02x}::/64")
+
     def node_in(self, vlan: int, number: int, cluster: int = 0) -> str:
         """The address of a node in a VLAN."""
         return str(self.vlan(vlan)[cluster * 256 + number])
 
-    def subnet_list(self, count: int = 8) -> list[str]:
-        """The first /22 networks that can be reserved."""
-        return [str(one) for one, _ in zip(ipaddress.ip_network(self.subnets).subnets(new_prefix=22), range(count))]  # noqa: B905
+    def subnet_list(self) -> list[str]:
+        """The /22 networks that can be reserved: those of the first three /16 networks."""
+        blocks = list(ipaddress.IPv4Network(self.subnets).subnets(new_prefix=16))[:3]
+        return [str(one) for block in blocks for one in block.subnets(new_prefix=22)]

@@ -139,6 +139,7 @@ def hosts(own: Names, sites: Sequence[Names], nodes: int) -> str:
         frontend, public = (" frontend", " public") if one == own else ("", "")
         lines += [
             f"{one.frontend_ip} {' '.join(one.frontend_names)}{frontend}",
+            *(f"{address} {name}.{one.domain}" for name, address in one.network.servers().items()),
             f"{one.public_ip} {one.public}{public}",
         ]
         for index in range(1, nodes + 1):
