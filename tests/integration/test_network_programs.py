@@ -11,11 +11,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from g5kdeploy.base.files import lock
+from g5kdeploy.base import files
 from tests.support.network_seen import (
     Network,
     test_a_device_that_is_not_there_is_told_with_those_that_are,
@@ -26,6 +27,7 @@ from tests.support.network_seen import (
     test_packets_that_are_dropped,
     test_round_trips_and_what_nobody_answered,
     test_verdicts_that_cannot_be_carried_out,
+    test_what_is_lost_on_the_way_to_a_device_and_to_a_cpu,
     test_xdp_counts_and_drops_on_the_device_that_was_chosen,
 )
 from tests.support.stock_kernel import build_programs
@@ -39,14 +41,16 @@ __all__ = [
     "test_packets_that_are_dropped",
     "test_round_trips_and_what_nobody_answered",
     "test_verdicts_that_cannot_be_carried_out",
+    "test_what_is_lost_on_the_way_to_a_device_and_to_a_cpu",
     "test_xdp_counts_and_drops_on_the_device_that_was_chosen",
 ]
 
 REPOSITORY = Path(__file__).parents[2]
-GUEST = REPOSITORY / "tests" / "vm" / "guest" / "network.py"
-SCENARIOS = ("xdp", "tcp", "drops", "multicast", "net_rx")
+GUEST = REPOSITORY / "tests" / "vm" / "guest"
+SCENARIOS = {"network": ("xdp", "tcp", "drops", "multicast", "net_rx"), "frames": ("xdp_errors",)}
 # Nothing of it is seen outside: namespaces for mounts and network, an empty /run for `ip netns`, a /sys of that network.
-ALONE = 'mount -t tmpfs none /run && mount -t sysfs none /sys && mount -t tracefs none /sys/kernel/tracing && exec "$@"'
+ALONE = """mount -t tmpfs none /run && mount -t sysfs none /sys && mount -t tracefs none /sys/kernel/tracing &&
+ip link set lo up && exec "$@" """
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +60,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Network:
     folder = tmp_path_factory.getbasetemp().parent / f"network-{run}" if run else tmp_path_factory.mktemp("network")
     folder.mkdir(exist_ok=True)
     out = folder / "seen.json"
-    with lock(folder / "lock", "the scenarios", wait=500):
+    with files.lock(folder / "lock", "the scenarios", wait=500):
         if not out.exists():
             make(folder, out)
     return Network(json.loads(out.read_text()), may_refuse=True)
@@ -72,5 +76,11 @@ def make(folder: Path, out: Path) -> None:
     if tried.returncode:
         pytest.skip(f"needs network namespaces and veth devices: {tried.stderr.strip()}")
     build_programs(folder / "programs")
-    words = [sys.executable, GUEST, REPOSITORY, folder / "programs", Path(yaml.__file__).parents[1], out, *SCENARIOS]
-    subprocess.run([*alone, *map(str, words)], check=True, timeout=400)
+    found: dict[str, Any] = {}
+    for group, scenarios in SCENARIOS.items():
+        own = folder / f"{group}.json"
+        places = [REPOSITORY, folder / "programs", Path(yaml.__file__).parents[1], own]
+        words = [*alone, sys.executable, *map(str, [GUEST / f"{group}.py", *places]), *scenarios]
+        subprocess.run(words, check=True, timeout=400)
+        found |= json.loads(own.read_text())
+    files.write_json(out, found)

@@ -1,4 +1,4 @@
-"""What must have been seen of the network scenarios (tests/vm/guest/network.py), on whatever kernel they ran.
+"""What must have been seen of the network scenarios (tests/vm/guest/network.py; one is of frames.py), on whatever kernel they ran.
 
 Tests, to be imported where there is a fixture `seen` of this kind. Ports and devices are the scenarios' own; what has neither may
 grow by what else the machine does.
@@ -81,6 +81,13 @@ def test_verdicts_that_cannot_be_carried_out(seen: Network, mode: str) -> None:
     assert samples.grown("xdp_exceptions_total", device="weak", action="aborted") == 11
     assert samples.grown("xdp_exceptions_total", device="weak", action="invalid") == 12
     assert samples.grown("xdp_redirect_errors_total", device="weak", errno="EINVAL") == 13
+    seen.lost_nothing(samples, "xdp_errors")
+
+
+def test_what_is_lost_on_the_way_to_a_device_and_to_a_cpu(seen: Network) -> None:
+    _, samples = seen.of("xdp_errors", "xdp_errors")
+    assert samples.grown("xdp_devmap_drops_total", **{"from": "frames", "to": "unread"}) == 9
+    assert samples.grown("xdp_cpumap_drops_total", to_cpu="0") >= 1
     seen.lost_nothing(samples, "xdp_errors")
 
 

@@ -53,10 +53,6 @@ class XdpSocket:
         dropped, _, _, full = struct.unpack_from("<4Q", self.socket.getsockopt(SOL_XDP, STATISTICS, 48))
         return {"dropped": dropped, "rx_ring_full": full}
 
-    def number(self) -> bytes:
-        """What a map of such sockets is given."""
-        return struct.pack("<I", self.socket.fileno())
-
     def close(self) -> None:
         self.ring.close()
         self.socket.close()

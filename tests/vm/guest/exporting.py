@@ -101,6 +101,8 @@ def tell(scenarios: Mapping[str, Callable[[], dict[str, Any]]], prepare: Callabl
         prepare()
         for name in sys.argv[5:] or scenarios:
             begin = time.monotonic()
+            # A machine that does not come to its end says on its console where it was.
+            sys.stderr.write(f"{Path(sys.argv[0]).stem}: {name}\n")
             try:
                 result[name] = scenarios[name]()
             except Exception:

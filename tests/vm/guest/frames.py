@@ -8,6 +8,7 @@ Frames go from one end of a pair of devices to the other, `frames`, where they a
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import sys
 import time
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from af_xdp import XdpSocket
-from exporting import PACKAGES, PATIENCE, PROGRAMS, REPOSITORY, Group, run
+from exporting import PACKAGES, PATIENCE, PROGRAMS, REPOSITORY, Group, run, tried
 
 sys.path[:0] = [str(REPOSITORY), str(PACKAGES)]
 
@@ -25,7 +26,7 @@ from g5kdeploy.exporter.libbpf import Library, Object  # noqa: E402
 DEVICE, FROM = "frames", "sender"
 EXPERIMENT = 0x88B5
 MODES = {"native": 1 << 2, "generic": 1 << 1}
-ABORTED, DROP, PASS, TX, REDIRECT, NONE = range(6)
+ABORTED, DROP, PASS, TX, REDIRECT, NONE, TO_DEVICE, TO_CPU = range(8)
 
 
 def prepare() -> None:
@@ -50,6 +51,12 @@ def judged(mode: str) -> Iterator[Object]:
         loaded.close()
 
 
+def put(loaded: Object, name: str, value: int) -> None:
+    """Into the first place of a map."""
+    place = loaded.maps()[name]
+    assert not loaded.library.call.bpf_map_update_elem(place.fd, bytes(4), value.to_bytes(4, sys.byteorder), 0)
+
+
 def send(verdict: int, count: int) -> None:
     frame = b"\xff" * 6 + b"\x02\0\0\0\0\1" + EXPERIMENT.to_bytes(2, "big") + bytes([verdict]) + bytes(99)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:
@@ -66,8 +73,7 @@ def xsk() -> dict[str, Any]:
         packets = f'xsk_packets_total{{device="{DEVICE}"'
         with judged(mode) as loaded, GROUP.watched_until(packets, 27) as (seen[mode], enough):
             receiver = XdpSocket(DEVICE, received=4)
-            library, sockets = loaded.library, loaded.maps()["frame_sockets"]
-            assert not library.call.bpf_map_update_elem(sockets.fd, bytes(4), receiver.number(), 0)
+            put(loaded, "frame_sockets", receiver.socket.fileno())
             send(REDIRECT, 7)
             end = time.monotonic() + PATIENCE
             while receiver.lost()["dropped"] < 7 and time.monotonic() < end:
@@ -79,6 +85,20 @@ def xsk() -> dict[str, Any]:
             seen[mode]["lost"] = receiver.lost()
             receiver.close()
     return seen
+
+
+@contextlib.contextmanager
+def undisturbed(cpu: int) -> Iterator[None]:
+    """On that CPU and, if that is allowed, before all else there: what waits for it, waits."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, allowed & {cpu} or allowed)
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        os.sched_setaffinity(0, allowed)
 
 
 def wait_until_watched(loaded: Object) -> None:
@@ -102,6 +122,24 @@ def xdp_verdicts() -> dict[str, Any]:
                 send(verdict, count)
             while not enough():
                 pass
+    return seen
+
+
+@GROUP.scenario
+def xdp_errors() -> dict[str, Any]:
+    """Frames for a device that nobody reads, and for a CPU, until its queue is full."""
+    if not GROUP.samples()['g5k_bpf_program_loaded{config="xdp_errors"}']:
+        return {"missing": "xdp_errors"}
+    if not tried("ip", "tuntap", "add", "dev", "unread", "mode", "tap"):
+        return {"missing": "devices of the kind tap"}
+    run("ip", "link", "set", "unread", "up")
+    with judged("native") as loaded, GROUP.watched_until("xdp_cpumap_drops_total", 1) as (seen, enough):
+        put(loaded, "frame_devices", socket.if_nametoindex("unread"))
+        put(loaded, "frame_cpus", 1)
+        send(TO_DEVICE, 9)
+        while not enough():
+            with undisturbed(0):
+                send(TO_CPU, 64)
     return seen
 
 

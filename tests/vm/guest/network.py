@@ -9,7 +9,6 @@ Runs as root where /run and the network namespace are its own: in a machine that
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from exporting import PATIENCE, PREFIX, Exporter, exporting, run, tell, tried
+from namespace import inside
 
 NEAR, FAR = "10.77.0.1", "10.77.0.2"
 WEAK = "10.79.0.1"
@@ -29,27 +29,9 @@ GROUP, GROUP6 = "239.77.1.2", "ff05::77:1"
 NOBODY = "10.77.0.9"
 SIX = Path("/proc/net/if_inet6").exists()
 """Whether this kernel has IPv6 now."""
-LIBC = ctypes.CDLL(None, use_errno=True)
-CLONE_NEWNET = 0x40000000
 IP_ADD_SOURCE_MEMBERSHIP = 39
 PROGRAMS = "tcp,tcp_queues,packet_drops,socket_drops,multicast,igmp,net_rx,xdp_errors,xdp"
 EXPORTER: list[Exporter] = []
-
-
-def enter(namespace: int) -> None:
-    if LIBC.setns(namespace, CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "setns")
-
-
-@contextlib.contextmanager
-def inside(namespace: str) -> Iterator[None]:
-    """This process in another network namespace: sockets that are made meanwhile belong there."""
-    with Path("/proc/self/ns/net").open() as own, Path(f"/run/netns/{namespace}").open() as other:
-        enter(other.fileno())
-        try:
-            yield
-        finally:
-            enter(own.fileno())
 
 
 def pair(device: str, index: int, peer: str, subnet: str) -> None:

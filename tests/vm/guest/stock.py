@@ -17,7 +17,7 @@ from pathlib import Path
 
 REPOSITORY, PROGRAMS, PACKAGES = sys.argv[1:4]
 OUT = Path("/run/out")
-MODULES = "loop virtio_blk virtio_net veth ext4 crc32c_generic xfs fuse nfs nfsv4 nfsd sch_netem"
+MODULES = "loop virtio_blk virtio_net veth tun ext4 crc32c_generic xfs fuse nfs nfsv4 nfsd sch_netem"
 
 
 def mount(kind: str, source: str, where: str, options: str = "") -> None:
