@@ -16,6 +16,7 @@ from g5kdeploy.lab.accounts import Accounts
 from g5kdeploy.lab.deployments import Deployments
 from g5kdeploy.lab.kavlan import DEFAULT, Kavlan, usual_vlans
 from g5kdeploy.lab.management import Management
+from g5kdeploy.lab.network_command import Subnets, Vlans
 from g5kdeploy.lab.oar import Hooks, Job, Oar, Resource, Scheduler
 from g5kdeploy.lab.oar.admission import GRID5000
 from g5kdeploy.lab.orders import UnluckyDeployer
@@ -96,6 +97,9 @@ def compose(places: Places, settings: Settings, grid: Grid) -> Composed:
         site.commands.others["kaenv"] = kaenv_command.Kaenv(
             environments, settings.user, deployments.fetch, functools.partial(images.unreachable, site)
         )
+        own = site.names
+        site.commands.others["kavlan"] = Vlans(oars[name], kavlans[name], own.network, own.domain, settings.user)
+        site.commands.others["subnets"] = Subnets(oars[name], own.network, own.domain)
     services = SiteServices(
         reference=data,
         oars={**others(data, settings.jobs), **oars},

@@ -66,7 +66,9 @@ def test_enoslib_has_networks_disks_and_a_slot_for_two(tmp_path: Path) -> None:
     assert seen["networks"]["prod"] == ["172.16.64.0/20", "2001:660:4406:100::/64"]
     assert seen["networks"]["kavlan"][0] == "10.56.0.0/18" and len(seen["networks"]["slash_22"]) == 1
     assert seen["block"] == 64
-    assert seen["around"] == ["172.16.79.254"] * 3 and seen["mac"].startswith("00:16:3E:")
+    assert seen["around"] == ["172.16.79.254", "172.16.79.254", "10.191.255.254"] and seen["mac"].startswith(
+        "00:16:3E:"
+    )
     assert seen["moved"] == [f"vm-{number}-eth1.lab.grid5000.fr" for number in (1, 2)]
     assert seen["firewall"] == {"port": [80, 443], "proto": "tcp+udp", "addresses": 1} and seen["closed"] == []
     assert seen["home"] == [True]

@@ -13,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.lab.deployments import MACRO_STEPS, Deployment, Deployments, Report
 from g5kdeploy.lab.kadeploy_command import Kadeploy
 from g5kdeploy.lab.kaenv import Environments, environment
+from g5kdeploy.lab.kavlan import Kavlan, usual_vlans
+from g5kdeploy.lab.network_command import Subnets, Vlans
 from g5kdeploy.lab.oar import Hooks, Oar, Resource
 from g5kdeploy.lab.site import images, jobs
 from g5kdeploy.lab.site.names import LAB
@@ -57,8 +60,16 @@ class Breaking:
 
 @pytest.fixture
 def scheduled(site: Site, tmp_path: Path) -> Iterator[Deployments]:
-    """A scheduler with two nodes and a kadeploy behind the frontend's commands, where the second node is lost."""
-    resources = [Resource(number, "default", LAB.node(number), {"host": LAB.node(number)}) for number in (1, 2)]
+    """A scheduler with two nodes and a kadeploy behind the frontend's commands, where the second node is lost.
+
+    There are a VLAN and a subnet, too.
+    """
+    subnet = {"slash_22": "10.188.0.0/22", "subnet_address": "10.188.0.0", "subnet_prefix": 22}
+    resources = [
+        *(Resource(number, "default", LAB.node(number), {"host": LAB.node(number)}) for number in (1, 2)),
+        Resource(3, "kavlan", "", {"vlan": "4"}),
+        Resource(4, "subnet", "", subnet),
+    ]
     oar = Oar(tmp_path / "oar.sqlite", resources, pace=60, hooks=Hooks(run_command=functools.partial(jobs.run, site)))
     known = Environments([environment("debian12-min", next(iter(images.SITES_IMAGES)))])
     deployments = Deployments(
@@ -66,6 +77,8 @@ def scheduled(site: Site, tmp_path: Path) -> Iterator[Deployments]:
     )
     site.commands.others["oar"] = OarCommands(oar, "jdoe", time.time, functools.partial(jobs.contents, site, "jdoe"))
     site.commands.others["kadeploy"] = Kadeploy(deployments, "lab", "jdoe")
+    site.commands.others["kavlan"] = Vlans(oar, Kavlan(usual_vlans(), {}), LAB.network, LAB.domain, "jdoe")
+    site.commands.others["subnets"] = Subnets(oar, LAB.network, LAB.domain)
     oar.start()
     try:
         yield deployments
@@ -186,4 +199,36 @@ def test_execo_reserves_and_deploys_over_the_frontend(site: Site, scheduled: Dep
         "jobs": True,
         "deployed": nodes[:1],
         "lost": nodes[1:],
+        "vlans": [4],
+        "address": ["10.188.0.1", "00:16:3E:BC:00:01"],
+        "subnet": {
+            "ip_prefix": "10.188.0.0/22",
+            "broadcast": "10.191.255.255",
+            "netmask": "255.252.0.0",
+            "gateway": "10.191.255.254",
+            "network": "10.188.0.0",
+            "dns_hostname": "dns.lab.grid5000.fr",
+            "dns_ip": "172.16.79.254",
+        },
     }
+
+
+def test_networks_of_a_job_are_told_on_the_frontend(run: Run, site: Site, scheduled: Deployments) -> None:
+    run(
+        "flab",
+        "oarsub -t deploy -l \"{type='kavlan'}/vlan=1+{type='subnet'}/slash_22=1+nodes=1,walltime=1\" 'sleep 600'",
+    )
+    run("flab", "for i in $(seq 100); do oarstat -sj1 | grep -q Running && break; sleep 0.5; done")
+    done = run("flab", "export OAR_JOB_ID=1; kavlan -V; kavlan -l; kavlan -r -i 1; g5k-subnets -ibn | head -n 1")
+    assert done.stdout.splitlines() == [
+        "4",
+        f"vm-1-kavlan-4.{LAB.domain}",
+        "192.168.192.0/20",
+        "10.188.0.1\t10.191.255.255\t255.252.0.0",
+    ], done.stderr
+    kept = run("flab", "g5k-subnets -j 1 -o public/subnets && cat public/subnets; kavlan -V; echo $?")
+    assert kept.stdout == "10.188.0.0/22\n1\n" and kept.stderr == "kavlan: no job specified, use -j\n"
+    around = run("flab", "getent hosts dns.lab.grid5000.fr kavlan-2.lab.grid5000.fr | cut -d' ' -f1")
+    assert around.stdout.splitlines() == ["172.16.79.254", "172.16.79.106"], around.stderr
+    shown = site.namespace.run(["ip", "-brief", "address"], Deadline.after(30, "the site's addresses")).stdout
+    assert "10.191.255.254/14" in shown  # the router of the subnets

@@ -153,7 +153,7 @@ def site_document(site: str, network: SiteNetwork) -> dict[str, Any]:
         "description": f"Site {site}",
         "email_contact": "root@localhost",
         "frontend_ip": network.frontend,
-        "g5ksubnet": {"gateway": network.gateway, "network": network.subnets},
+        "g5ksubnet": {"gateway": network.subnet_gateway, "network": network.subnets},
         "kavlan_ip_range": network.routed_vlans,
         "ipv6": {
             "prefix": str(network.network6().supernet(new_prefix=56)),

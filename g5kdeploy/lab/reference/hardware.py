@@ -81,6 +81,11 @@ class SiteNetwork:
         """The address of a node in a VLAN."""
         return str(self.vlan(vlan)[cluster * 256 + number])
 
+    @property
+    def subnet_gateway(self) -> str:
+        """The site's own address in the network of the subnets, their router."""
+        return str(ipaddress.IPv4Network(self.subnets)[-2])
+
     def subnet_list(self) -> list[str]:
         """The /22 networks that can be reserved: those of the first three /16 networks."""
         blocks = list(ipaddress.IPv4Network(self.subnets).subnets(new_prefix=16))[:3]

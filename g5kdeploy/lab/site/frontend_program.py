@@ -7,6 +7,7 @@ It imports nothing of the project.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -189,6 +190,56 @@ def oar() -> int:
     return status
 
 
+def kavlan() -> int:
+    """VLANs of a job, and moves between VLANs."""
+    options = parser("the VLAN of a job; moves nodes between VLANs")
+    which = options.add_mutually_exclusive_group(required=True)
+    for short, word, operation, purpose in (
+        ("-V", "--get-vlan-id", "id", "print the VLANs of a job"),
+        ("-l", "--get-nodelist", "nodes", "print the names that a job's nodes have in its VLAN"),
+        ("-r", "--get-network-range", "range", "print a VLAN's network"),
+        ("-g", "--get-network-gateway", "gateway", "print a VLAN's gateway"),
+        ("-s", "--set", "set", "move nodes into a VLAN"),
+        ("-e", "--enable-dhcp", "start", "start a VLAN's DHCP server"),
+        ("-d", "--disable-dhcp", "stop", "stop it"),
+    ):
+        which.add_argument(short, word, dest="operation", action="store_const", const=operation, help=purpose)
+    options.add_argument("-i", "--vlan-id", metavar="VLANID", help="this VLAN; DEFAULT is the production network")
+    options.add_argument("-j", "--job-id", metavar="JOBID", default=os.environ.get("OAR_JOB_ID"), help="this job")
+    options.add_argument("-m", "--machine", action="append", default=[], help="a node; may be given several times")
+    options.add_argument("-f", "--filenode", metavar="NODEFILE", help="a file of nodes; - is the standard input")
+    options.add_argument("-q", "--quiet", action="store_true", help="say nothing of moves")
+    given = options.parse_args()
+    nodes = [*given.machine, *(contents(given.filenode).split() if given.filenode else ())]
+    asked = {"operation": given.operation, "vlan": given.vlan_id, "job": given.job_id, "quiet": given.quiet}
+    return show(do="kavlan", nodes=list(dict.fromkeys(nodes)), **asked)
+
+
+def g5k_subnets() -> int:
+    """Subnets of a job."""
+    options = parser("the subnets of a job: a line for each, or for each address (-i, -m)")
+    for short, word, purpose in (
+        ("-p", "--ip-prefix", "subnets, with the length of their prefix"),
+        ("-i", "--ips", "addresses"),
+        ("-b", "--broadcast", "broadcast address"),
+        ("-n", "--netmask", "netmask"),
+        ("-g", "--gateway", "gateway"),
+        ("-G", "--network", "the network that all subnets of the site are in"),
+        ("-d", "--dns", "the name server's name and address"),
+        ("-m", "--mac", "hardware addresses"),
+    ):
+        options.add_argument(short, word, dest="columns", action="append_const", const=short[1], help=purpose)
+    options.add_argument("-a", "--all", dest="columns", action="append_const", const="pbngGd", help="-pbngGd")
+    options.add_argument("-s", "--summarize", action="store_true", help="subnets beside each other as one")
+    options.add_argument("-j", "--job-id", metavar="JOBID", default=os.environ.get("OAR_JOB_ID"), help="this job")
+    options.add_argument("-o", "--output", metavar="FILE", help="write to a file")
+    given = options.parse_args()
+    with contextlib.ExitStack() as stack:
+        if given.output:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(given.output).open("w"))))
+        return show(do="subnets", job=given.job_id, columns="".join(given.columns or ()), summarize=given.summarize)
+
+
 def oarprint() -> int:
     """Properties of a job's resources, by the values of one of them."""
     options = parser("print properties of a job's resources")
@@ -218,10 +269,12 @@ def oarprint() -> int:
 
 
 COMMANDS: dict[str, Callable[[], int]] = {
+    "g5k-subnets": g5k_subnets,
     "kaconsole3": kaconsole3,
     "kadeploy3": kadeploy3,
     "kaenv3": kaenv3,
     "kapower3": kapower3,
+    "kavlan": kavlan,
     "oardel": oar,
     "oarhold": oar,
     "oarnodes": oar,

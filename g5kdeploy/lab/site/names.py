@@ -89,6 +89,11 @@ class Names:
         """The hardware address of a node's network card."""
         return self.network.mac(index)
 
+    @property
+    def subnet_router(self) -> str:
+        """The site's own address in the network of the subnets, with its prefix length."""
+        return f"{self.network.subnet_gateway}/{ipaddress.ip_network(self.network.subnets).prefixlen}"
+
     def owner(self, vlan: int) -> Names:
         """The site that a VLAN comes from: that of a global one; all others are the site's own."""
         return next((one for one in SITES if one.network.own_global == vlan), self)

@@ -103,13 +103,13 @@ class Site:
     def _join(self, outer: Site, deadline: Deadline) -> None:
         """A line to the first site, which routes between all."""
         self.namespace.lay_line(self.names.site, "uplink", deadline)
-        there, here = self.names.line
+        network, (there, here) = self.names.network, self.names.line
         first = [
             f"address add {there} peer {here} dev {self.names.site}",
             f"link set {self.names.site} up",
             *(
                 f"route add {net} via {here} src {outer.names.frontend_ip}"
-                for net in (self.names.network.production, self.names.network.routed_vlans)
+                for net in (network.production, network.routed_vlans, network.subnets)
             ),
         ]
         own = [
@@ -168,7 +168,7 @@ class Site:
         own = (self.names.gateway(), *self.machines.values(), self.names.public_ip)
         return Stage(
             hostname=self.hostname,
-            addresses=tuple(f"{address}/{self.names.net().prefixlen}" for address in own),
+            addresses=(*(f"{address}/{self.names.net().prefixlen}" for address in own), self.names.subnet_router),
             taps=tuple(self.names.short(node.index) for node in self.nodes.values()),
             binds={
                 f"/home/{self.settings.user}": user_home,
