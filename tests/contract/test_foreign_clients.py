@@ -70,7 +70,10 @@ def test_enoslib_has_networks_disks_and_a_slot_for_two(tmp_path: Path) -> None:
         "00:16:3E:"
     )
     assert seen["moved"] == [f"vm-{number}-eth1.lab.grid5000.fr" for number in (1, 2)]
-    assert seen["firewall"] == {"port": [80, 443], "proto": "tcp+udp", "addresses": 1} and seen["closed"] == []
+    opened = seen["firewall"].pop("addresses")
+    assert len(opened) == 1 and opened[0] in {f"2001:660:4406:100:1::{number}/128" for number in (1, 2)}
+    assert seen["firewall"] == {"port": [80, 443], "proto": "tcp+udp"} and seen["closed"] == []
+    assert seen["metrics"] == ["prom_node_load1"]
     assert seen["home"] == [True]
     assert seen["hint"] == 3661  # when the job is over, and OAR's minute and second between two jobs
     left, right = seen["starts"]

@@ -68,7 +68,7 @@ def desk(lab: Lab, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
 def test_ports_are_opened_listed_and_closed(desk: Desk) -> None:
     (made,), _ = desk.call("firewall", "open", "vm-[1-2].lab.grid5000.fr", "80", "443", "--protocol", "tcp")
     assert (made["job"], made["site"], made["protocol"]) == (desk.number, "lab", "tcp")
-    assert made["addresses"] == ["vm-1-ipv6.lab.grid5000.fr", "vm-2-ipv6.lab.grid5000.fr"]
+    assert made["addresses"] == ["2001:660:4406:100:1::1/128", "2001:660:4406:100:1::2/128"]
     assert made["ports"] == ["80", "443"]
     both, _ = desk.call("firewall", "open", VM.format(1), "--protocol", "all", "--from", "2001:db8::/64")
     assert [one["source"] for one in both] == [[], ["2001:db8::/64"]]
@@ -99,13 +99,14 @@ def test_the_site_opens_nothing_of_others_and_nothing_after_the_job(desk: Desk) 
         ([{**mine, "proto": "sctp"}], 422),
         ([{**mine, "port": 0}], 422),
         (mine, 422),
+        ([{**mine, "addr": "2001:660:4406:100:1::1"}], 201),  # that of vm-1
         ([mine], 201),
     ):
         assert requests.post(url, json=body, auth=("jdoe", "secret"), timeout=60).status_code == status
     with Api(credentials.load(desk.lab.home)) as api:
         deadline = Deadline.after(60, "the test")
         job = look(api, "lab", desk.number, deadline)
-        assert [one.ports for one in firewall.openings(api, job, deadline)] == [("80",)]
+        assert [one.ports for one in firewall.openings(api, job, deadline)] == [("80",), ("80",)]
         desk.end()
         assert firewall.openings(api, job, deadline) == []
     assert requests.post(url, json=[mine], auth=("jdoe", "secret"), timeout=60).status_code == 403

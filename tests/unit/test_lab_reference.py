@@ -174,6 +174,7 @@ def test_the_labs_site_has_what_clients_look_for_around_the_nodes() -> None:
     assert plugged == ["vm-1", "vm-1", "vm-2", "vm-2", "renater-hub"]
     first, second = reference.nodes("lab")[0]["network_adapters"]
     assert first["mounted"] and not second["mounted"]
+    assert [card["ip6"] for card in (first, second)] == ["2001:660:4406:100:1::1", "2001:660:4406:100:1:1:0:1"]
     assert second["name"] == "ens4" and second["ip"] == network.node(101) and second["mac"] == network.mac(101)
     assert interfaces(reference, "lab") == [
         f"vm-{number}{card}.lab.grid5000.fr" for number in (1, 2) for card in ("", "-eth1")

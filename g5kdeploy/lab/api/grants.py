@@ -35,17 +35,29 @@ def firewall(call: Call, site: str, job: str) -> Document | Empty:
     body = call.body
     if not isinstance(body, list) or not all(isinstance(rule, dict) and rule.get("addr") for rule in body):
         raise HttpError(422, "A list of rules with addr, port and proto should be provided")
-    rules += [_opening(rule, set(found.nodes)) for rule in body]
+    known = _known(call, site, set(found.nodes))
+    rules += [_opening(rule, known) for rule in body]
     return Document(list(rules), status=201)
 
 
-def _opening(rule: dict[str, Any], nodes: set[str]) -> dict[str, Any]:
+def _known(call: Call, site: str, nodes: set[str]) -> dict[str, str]:
+    """The networks of one address that a job's nodes have in IPv6, by the names and addresses that ask for them."""
+    found: dict[str, str] = {}
+    for node in call.services.reference.nodes(site):
+        name = f"{node['uid']}.{site}.grid5000.fr"
+        for card in node["network_adapters"] if name in nodes else ():
+            if card.get("mounted") and (address := card.get("ip6")):
+                names = (f"{node['uid']}{IPV6}.{site}.grid5000.fr", address)
+                found.update(dict.fromkeys(names, f"{address}/128"))
+    return found
+
+
+def _opening(rule: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
     """A rule with its addresses and ports as lists; 403 for a node that is not the job's, 422 for what is none."""
-    addresses, protocol = _listed(rule["addr"]), str(rule.get("proto", "tcp+udp"))
-    for address in addresses:
-        host, _, domain = str(address).partition(".")
-        if not host.endswith(IPV6) or f"{host.removesuffix(IPV6)}.{domain}" not in nodes:
-            raise HttpError(403, f"{address} is not an IPv6 address of the job's nodes")
+    asked, protocol = _listed(rule["addr"]), str(rule.get("proto", "tcp+udp"))
+    if strange := [address for address in asked if str(address) not in known]:
+        raise HttpError(403, f"{strange[0]} is not an IPv6 address of the job's nodes")
+    addresses = [known[str(address)] for address in asked]
     if protocol not in PROTOCOLS:
         raise HttpError(422, f"proto must be one of {', '.join(PROTOCOLS)}")
     ports = _listed(rule.get("port") or [])

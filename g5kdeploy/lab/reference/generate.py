@@ -16,6 +16,12 @@ MACHINE = NodeHardware()
 BACKBONE = "renater-hub"
 _BACKBONE_RATE = 10_000_000_000
 _CARDS = 100  # how far the addresses of a node's network cards are apart
+_EXPORTED = (
+    "node_load1",
+    "node_cpu_seconds_total",
+    "node_memory_MemAvailable_bytes",
+    "node_network_receive_bytes_total",
+)
 _WATTS = {
     "description": "Power consumption of node reported by wattmetre, in watt",
     "name": "wattmetre_power_watt",
@@ -268,7 +274,7 @@ def cluster_document(plan: ClusterPlan, at: int) -> dict[str, Any]:
                 "name": "prom_default_metrics",
                 "optional_period": 15000,
                 "period": 0,
-                "source": {"port": 9100, "protocol": "prometheus"},
+                "source": {"id": list(_EXPORTED), "port": 9100, "protocol": "prometheus"},
             },
             {
                 "description": "All metrics from Prometheus Node Exporter",
@@ -373,6 +379,7 @@ def _cards(site: str, plan: ClusterPlan, number: int, at: int, network: SiteNetw
             "enabled": True,
             "interface": "Ethernet",
             "ip": network.node(number + _CARDS * card, at),
+            "ip6": network.node6(number, at, card),
             "kavlan": True,
             "mac": network.mac(number + _CARDS * card, at),
             "management": False,

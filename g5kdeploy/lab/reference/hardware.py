@@ -77,6 +77,10 @@ class SiteNetwork:
         place = 0 if vlan is None else 0x7F + vlan if vlan in LOCAL_VLANS else routed
         return ipaddress.IPv6Network(f"2001:660:4406:{self.index:x}{place:02x}::/64")
 
+    def node6(self, number: int, cluster: int = 0, card: int = 0) -> str:
+        """The IPv6 address that a node has by the plan."""
+        return str(self.network6()[((cluster + 1) << 48) + (card << 32) + number])
+
     def node_in(self, vlan: int, number: int, cluster: int = 0) -> str:
         """The address of a node in a VLAN."""
         return str(self.vlan(vlan)[cluster * 256 + number])

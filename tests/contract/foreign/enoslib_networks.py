@@ -53,7 +53,8 @@ held = job.resources_by_type["vlans"][0]
 seen["moved"] = sorted(one.uid for one in site.vlans[held].nodes.list())
 with provider.firewall(hosts=list(roles["all"])[:1], port=[80, 443]):
     (rule,) = job.firewall.list()
-    seen["firewall"] = {"port": rule.port, "proto": rule.proto, "addresses": len(rule.addr)}
+    seen["firewall"] = {"port": rule.port, "proto": rule.proto, "addresses": rule.addr}
+seen["metrics"] = [one["name"] for one in g5k_api_utils.available_kwollect_metrics(nodes)[nodes[0]]][:1]
 seen["closed"] = list(job.firewall.list())
 g5k_api_utils.enable_home_for_job(job, [str(next(iter(found["slash_22"][0].free_ips)))])
 seen["home"] = [one.termination["job"] == job.uid for one in site.storage["home"].access["jdoe"].rules.list()]
