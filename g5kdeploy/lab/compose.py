@@ -20,7 +20,7 @@ from g5kdeploy.lab.network_command import Subnets, Vlans
 from g5kdeploy.lab.oar import Hooks, Job, Oar, Resource, Scheduler
 from g5kdeploy.lab.oar.admission import GRID5000
 from g5kdeploy.lab.orders import UnluckyDeployer
-from g5kdeploy.lab.reference import NodeHardware, Reference
+from g5kdeploy.lab.reference import NodeHardware, Reference, SiteNetwork
 from g5kdeploy.lab.reference.generate import EPOCH, ClusterPlan, world
 from g5kdeploy.lab.reference.tree import commit
 from g5kdeploy.lab.services import SiteServices
@@ -100,13 +100,14 @@ def compose(places: Places, settings: Settings, grid: Grid) -> Composed:
         own = site.names
         site.commands.others["kavlan"] = Vlans(oars[name], kavlans[name], own.network, own.domain, settings.user)
         site.commands.others["subnets"] = Subnets(oars[name], own.network, own.domain)
+    unmanned = others(data, settings.jobs)
     services = SiteServices(
         reference=data,
-        oars={**others(data, settings.jobs), **oars},
+        oars={**unmanned, **oars},
         accounts=Accounts({settings.user: grid.password}, sites=tuple(_holders_of_nodes(data))),
         deployments=deployments,
         environments=environments,
-        kavlans=kavlans,
+        kavlans={**kavlans_of(data, unmanned), **kavlans},
         homes=homes,
         management=Management({name: site.nodes for name, site in grid.sites.items()}),
     )
@@ -132,16 +133,33 @@ def others(data: Reference, jobs: str | None = None) -> dict[str, Scheduler]:
     """Schedulers for the sites that the lab only knows from reference data; `jobs`: a file of what one of them has."""
 
     def resources_of(site: str) -> Callable[[], list[Resource]]:
-        return lambda: inventory.resources(data, site, names.LAB.network)
+        return lambda: inventory.resources(data, site, described(data, site))
 
     own = {one.site for one in names.SITES}
     found: dict[str, Scheduler] = {site: Unmanned(resources_of(site)) for site in data.sites() if site not in own}
     if jobs:
         entries = seed.read(Path(jobs))
         site = _site_of(data, found, seed.nodes_of(entries), jobs)
-        everything = inventory.resources(data, site, names.LAB.network)
+        everything = inventory.resources(data, site, described(data, site))
         found[site] = seed.StoredJobs(lambda: everything, seed.jobs(entries, everything, time.time()))
     return found
+
+
+def described(data: Reference, site: str) -> SiteNetwork:
+    """The networks of a site as its document tells of them."""
+    return SiteNetwork.described(data.document(f"sites/{site}/{site}") or {})
+
+
+def kavlans_of(data: Reference, sites: Iterable[str]) -> dict[str, Kavlan]:
+    """The VLANs of sites that the lab only knows from reference data: nobody holds one, and nothing is in them."""
+    known = {site: described(data, site).own_global for site in sites}
+    return {
+        site: Kavlan(
+            usual_vlans(own, sorted({*known.values()} - {own})),
+            dict.fromkeys(inventory.interfaces(data, site), DEFAULT),
+        )
+        for site, own in known.items()
+    }
 
 
 def _site_of(data: Reference, sites: Iterable[str], wanted: set[str], jobs: str) -> str:

@@ -249,6 +249,22 @@ def test_sites_of_reference_data_alone_are_free_and_take_nothing() -> None:
         site.submit("jdoe", {"script": "sleep 1"})
 
 
+def test_sites_of_reference_data_alone_have_the_vlans_and_subnets_of_their_documents() -> None:
+    both = beside(lab_site(2), big_world(40, 3))
+    schedulers = compose.others(both)
+    resources = schedulers["site2"].resources()
+    assert {one.properties["vlan"] for one in resources if one.type == "kavlan-global"} == {"11"}
+    assert next(one.properties["subnet_address"] for one in resources if one.type == "subnet") == "10.132.0.0"
+    kavlan = compose.kavlans_of(both, schedulers)["site2"]
+    assert {vlan.uid: vlan.type for vlan in kavlan.vlans if vlan.type.startswith(("kavlan-g", "kavlan-r"))} == {
+        "11": "kavlan-global",
+        "10": "kavlan-remote",
+        "12": "kavlan-remote",
+    }
+    assert set(kavlan.inside("DEFAULT")) == {f"{node['uid']}.site2.grid5000.fr" for node in both.nodes("site2")}
+    assert SiteNetwork.described({"uid": "untold"}) == SiteNetwork()
+
+
 def test_the_settings_name_the_data(tmp_path: Path) -> None:
     documents = {"sites/x/x": {"uid": "x"}, "sites/x/clusters/c/c": {"uid": "c"}}
     made = archive(tmp_path, "data.tar", documents)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 LOCAL_VLANS = (1, 2, 3)
 
@@ -43,6 +45,15 @@ class SiteNetwork:
     subnets: str = "10.188.0.0/14"
     own_global: int = 10
     mac_prefix: str = "52:54:00:05"
+
+    @classmethod
+    def described(cls, site: Mapping[str, Any]) -> SiteNetwork:
+        """The VLANs and subnets that a site's document tells of; what it does not tell is as in the lab's own site."""
+        told = {
+            "own_global": (site.get("ipv6") or {}).get("site_global_kavlan"),
+            "subnets": (site.get("g5ksubnet") or {}).get("network"),
+        }
+        return cls(**{name: value for name, value in told.items() if value})
 
     @property
     def index(self) -> int:
