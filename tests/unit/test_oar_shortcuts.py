@@ -74,7 +74,7 @@ def test_a_site_with_short_forms_takes_them_everywhere(tmp_path: Path) -> None:
     oar = Oar(tmp_path / "oar.sqlite", resources(), time.clock(), rules=GRID5000)
     try:
         job = oar.submit("jdoe", {"command": "sleep 9", "property": "parasilo", "resource": "{parasilo-2}/nodes=1"})
-        assert job.properties == "((cluster='parasilo')) AND maintenance = 'NO'"
+        assert job.properties == "(((cluster='parasilo')) AND production = 'NO') AND maintenance = 'NO'"
         time.run(oar, 2)
         running = oar.job(job.id)
         assert running and running.nodes == (f"parasilo-2.{DOMAIN}",)

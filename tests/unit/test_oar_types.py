@@ -117,3 +117,18 @@ def test_disks_are_had_for_a_fortnight_at_most(site: Site) -> None:
     assert site.submit(resource="{type='disk'}/disk=1,walltime=336")
     with pytest.raises(Refused, match="more than 14 days"):
         site.submit(resource="{type='disk'}/disk=1,walltime=337")
+
+
+def test_queue_default_leaves_production_clusters_alone(tmp_path: Path) -> None:
+    nodes = [
+        Resource(at, "default", f"n-{at}", {"production": kind}) for at, kind in ((1, "YES"), (2, "NO"), (3, "YES"))
+    ]
+    oar = Oar(tmp_path / "oar.sqlite", nodes, FakeTime(float(FRIDAY)).clock(), rules=GRID5000)
+    try:
+        for queue, most in (("default", 1), ("production", 2), ("besteffort", 3)):
+            request = {"script": "sleep 1h", "queue": queue}
+            assert oar.submit("jdoe", {"resource": f"nodes={most}", **request}).queue == queue
+            with pytest.raises(Refused, match="not enough resources"):
+                oar.submit("jdoe", {"resource": f"nodes={most + 1}", **request})
+    finally:
+        oar.stop()

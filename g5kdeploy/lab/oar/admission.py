@@ -58,16 +58,18 @@ class Rules:
     """What one site's rules have and another's lack.
 
     `short`: filters may have short forms (`shortcuts`). `slashes`: `slash_22=1` alone asks for a subnet. `hours`: jobs of
-    type day and night keep to theirs. `disk_days`: how long disks can be reserved, 0 for ever.
+    type day and night keep to theirs. `apart`: queue default leaves production clusters alone. `disk_days`: how long disks
+    can be reserved, 0 for ever.
     """
 
     short: bool = False
     slashes: bool = False
     hours: bool = False
+    apart: bool = False
     disk_days: int = 0
 
 
-GRID5000 = Rules(short=True, slashes=True, hours=True, disk_days=14)
+GRID5000 = Rules(short=True, slashes=True, hours=True, apart=True, disk_days=14)
 """What Grid'5000 documents, and the recorded site did not have."""
 
 
@@ -264,6 +266,8 @@ def admit(
         if order.reservation:
             raise order.refuse(254, f"{_RULE}Error: a job cannot both be in queue production and be a reservation\n\n")
         order.properties = _and(order.properties, "production = 'YES'")
+    elif order.queue == "default" and rules.apart:
+        order.properties = _and(order.properties, "production = 'NO'")
     if order.queue not in QUEUES:
         raise order.refuse(248, f"# Error: queue '{order.queue}' does not exist\n", 500)
     _count(order, inventory)
