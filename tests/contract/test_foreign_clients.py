@@ -90,6 +90,8 @@ def test_execo_sees_the_reference_data_and_plans(lab: Lab) -> None:
     assert seen["sites"] == ["lab"] and seen["clusters"] == ["vm"] and seen["queues"] == ["admin", "default"]
     assert seen["hosts"] == ["vm-1", "vm-2", "vm-3", "vm-4"] and seen["cores"] == 2
     assert seen["long"] == "vm-1.lab.grid5000.fr" and "gw" in seen["equipments"]
+    assert seen["vlans"] == ["kavlan-10", *(f"kavlan-{number}" for number in range(4, 10))]
+    assert seen["network"] == ["10.56.0.0", "18"] and seen["fastest"] == "vm-2"
     assert held.state == "Waiting"
     busy = [node for node, count in seen["busy"].items() if count]
     assert busy == ["vm-2.lab.grid5000.fr"] and len(seen["busy"]) == 4

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 
-from execo_g5k import api_utils, planning
+from execo_g5k import api_utils, planning, utils
 
 uri, user, password = os.environ["LAB_URI"], os.environ["LAB_USER"], os.environ["LAB_PASSWORD"]
 api_utils._g5k_api = api_utils.APIConnection(base_uri=uri, username=user, password=password)
@@ -17,6 +17,8 @@ seen: dict = {
     "long": api_utils.get_host_longname("vm-1"),
     "equipments": api_utils.get_site_network_equipments("lab"),
 }
+seen["vlans"] = sorted(planning.get_planning(["lab"], vlan=True)["lab"]["vlans"])
+seen["network"], seen["fastest"] = utils.get_kavlan_network(4, "lab"), utils.get_fastest_host(["vm-2"])
 found = planning.get_planning(["lab"])
 seen["busy"] = {host: len(slots["busy"]) for host, slots in found["lab"]["vm"].items()}
 slots = planning.compute_slots(found, "0:30:00")
