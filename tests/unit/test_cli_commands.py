@@ -258,6 +258,7 @@ def test_who_leaves_while_a_job_waits_is_told_that_it_stays(held: list[str], mon
     session = SimpleNamespace(
         run=SimpleNamespace(id="20261128-1200"),
         experiment=SimpleNamespace(file=Path("/home/me/experiment.yaml")),
+        api=None,  # asked for names of --exclude-nodes alone, and there are none
         records=SimpleNamespace(unreleased=lambda run: held if run == "20261128-1200" else []),
         emit=Emitter("20261128-1200", "reserve", [events.append]),
     )
