@@ -188,12 +188,16 @@ def test_a_failing_hook_is_a_node_that_does_not_answer(tmp_path: Path) -> None:
             raise OSError("no such machine")
 
     world = World(tmp_path, Hooks(on_launch=launch))
-    number = world.submit()
+    number = world.submit(type=[])
     world.run(12)
     assert world.job(number).state == "Error"
     assert [r.state for r in world.oar.resources() if r.id == 1] == ["Suspected"]
     again = world.oar.jobs(Query()).jobs[0]
     assert (again.resubmits, again.nodes) == (number, ("n-2",))
+    world.oar.set_state("n-1", "Alive")
+    deployed = world.submit()
+    world.run(12)
+    assert world.events(deployed) == ["PING_CHECKER_NODE_SUSPECTED"], "whose command is on the frontend comes not again"
 
 
 def test_noop_jobs_end_well_at_their_walltime(world: World) -> None:

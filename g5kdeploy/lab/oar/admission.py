@@ -13,7 +13,7 @@ from g5kdeploy.lab.oar import grammar, pgtext, shortcuts
 from g5kdeploy.lab.oar.grammar import Alternative, Group, Reservation
 from g5kdeploy.lab.oar.inventory import Inventory, choose
 from g5kdeploy.lab.oar.model import Refused
-from g5kdeploy.lab.oar.text import duration
+from g5kdeploy.lab.oar.text import duration, moment
 
 QUEUES = ("admin", "testing", "default", "production", "besteffort")
 """By falling priority."""
@@ -29,6 +29,8 @@ _TYPES = (
     "constraints autoresubmit"
 )
 TYPES = frozenset(_TYPES.split())
+DATED = frozenset({"postpone", "expire", "deadline"})
+"""Types that say when a job may run."""
 _RULE = "[ADMISSION RULE] "
 _HARMLESS = re.compile(r"exec\s*:[a-zA-Z0-9_.\\/ -]+$", re.MULTILINE)
 LATE = "# Error: please verify your job submission syntax.\n"
@@ -234,12 +236,12 @@ def admit(
     order: Order,
     inventory: Inventory,
     reservations: Callable[[], int],
-    containers: Callable[[], Iterable[int]],
+    containers: Callable[[], Mapping[int, bool]],
     rules: Rules,
 ) -> None:
     """Apply the rules in their order, changing the order. Raises `Refused`.
 
-    reservations: how many the user has waiting. containers: the jobs that inner jobs may name.
+    reservations: how many the user has waiting. containers: the jobs that inner jobs may name, and which are reservations.
     """
     if rules.short:
         _write_out(order, inventory)
@@ -258,7 +260,8 @@ def admit(
         replace(a, walltime=DEFAULT_WALLTIME) if a.walltime is None else a for a in order.alternatives
     ]
     for text in order.types:
-        if text.partition("=")[0] not in TYPES:
+        kind = text.partition("=")[0]
+        if kind not in TYPES or (kind in DATED and not _is_dated(text)):
             raise order.refuse(254, f"{_RULE}Error: unknown job type: {text}\n\n")
     _disks(order, rules.disk_days)
     _filter(order, inventory, rules.slashes)
@@ -328,11 +331,28 @@ def _deploy(order: Order) -> None:
     order.properties = _and(order.properties, "deploy = 'YES'")
 
 
-def _inner(order: Order, containers: Callable[[], Iterable[int]]) -> None:
+def _inner(order: Order, containers: Callable[[], Mapping[int, bool]]) -> None:
+    """The container is there, and reserved if anything inside of it is to be."""
     for text in order.types:
         key, _, value = text.partition("=")
-        if key == "inner" and not (value.isdigit() and int(value) in containers()):
+        if key != "inner":
+            continue
+        reserved = containers().get(int(value)) if value.isdecimal() else None
+        if reserved is None:
             raise order.refuse(254, f"{_RULE}Error: inner job is requesting an invalid container id.\n\n")
+        if order.reservation and not reserved:
+            why = "an advance-reservation inner job requires the container to be an advance reservation as well."
+            raise order.refuse(254, f"{_RULE}Error: {why}\n\n")
+
+
+def _is_dated(text: str) -> bool:
+    """Whether a type has a date behind it that can be read."""
+    if not re.search(r"^\w+=\d{4}-\d\d-\d\d(?:\s+\d\d:\d\d(?::\d\d)?)?$", text):
+        return False
+    try:
+        return moment(text) > 0
+    except (ValueError, OverflowError):
+        return False
 
 
 def _disks(order: Order, days: int) -> None:

@@ -12,9 +12,8 @@ from g5kdeploy.base.clock import Clock
 from g5kdeploy.lab.oar.admission import Rules
 from g5kdeploy.lab.oar.grammar import Alternative
 from g5kdeploy.lab.oar.inventory import Inventory, Mask, Wish
-from g5kdeploy.lab.oar.model import FINAL_STATES, Command, Hooks, Job, NodeState
+from g5kdeploy.lab.oar.model import FINAL_STATES, OUT_OF_PLAN, Command, Hooks, Job, NodeState
 from g5kdeploy.lab.oar.store import Entry, Store
-from g5kdeploy.lab.oar.text import estimate
 
 STEP = 0.2
 """Seconds between two steps of a job's life, on the real site."""
@@ -38,7 +37,7 @@ class Core:
         self.hooks = hooks
         self.live: dict[int, Entry] = {}
         self.ended: list[Entry] = []
-        """Jobs that are over and still in the plan: the next pass makes it anew, without them."""
+        """Jobs that are over or held and still in the plan: the next pass makes it anew, without them."""
         self.commands: dict[int, Command] = {}
         self.wanted_at: float | None = clock.wall()
         """Since when there is something to plan; None when nothing has changed since the last pass."""
@@ -57,7 +56,7 @@ class Core:
     def reload(self) -> None:
         """Take the live jobs from the store: at the start, and after a step that failed half-way."""
         self.live = {entry.id: entry for entry in self.store.live()}
-        self.ended = self.store.planned_and_over()
+        self.ended = self.store.out_of_plan()
 
     def wall(self) -> float:
         return self.clock.wall()
@@ -79,18 +78,31 @@ class Core:
         entry.state = state
         entry.due = due
         if state in FINAL_STATES:
+            entry.stopped_at = max(entry.stopped_at, entry.started_at)
             self.ended.append(entry)
             self.live.pop(entry.id, None)
             self.commands.pop(entry.id, None)
             self.ask_for_pass()
+        self._note_priority(entry)
         self.store.log_state(entry, self.now())
         self.store.save(entry)
 
+    def _note_priority(self, entry: Entry) -> None:
+        """Nodes with jobs that give way or share their time are taken last: said when such a job starts and ends."""
+        if not (entry.has_type("besteffort") or entry.has_type("timesharing")):
+            return
+        begun = self.store.has_event(entry.id, "SCHEDULER_PRIORITY_UPDATED_START")
+        kind = "START" if entry.state == "toLaunch" else "STOP" if entry.state in FINAL_STATES else ""
+        if kind and begun == (kind == "STOP"):
+            text = f"Scheduler priority for job {entry.id} updated (network_address/resource_id)"
+            self.event(entry, f"SCHEDULER_PRIORITY_UPDATED_{kind}", text)
+
     def drop_ended(self) -> None:
-        """Take the jobs that are over out of the plan."""
+        """Take the jobs that are over, or held, out of the plan."""
         for entry in self.ended:
-            entry.scheduled_at, entry.predicted = None, 0
-            self.store.save(entry)
+            if entry.state in OUT_OF_PLAN:
+                entry.scheduled_at, entry.predicted = None, 0
+                self.store.save(entry)
         self.ended.clear()
 
     def event(self, entry: Entry, kind: str, description: str) -> None:
@@ -113,7 +125,6 @@ class Core:
 
     def resubmit(self, entry: Entry) -> Entry:
         """A new job like this one, waiting."""
-        first = entry.alternatives[0]
         again = Entry(
             user=entry.user,
             queue=entry.queue,
@@ -122,15 +133,7 @@ class Core:
             command=entry.command,
             directory=entry.directory,
             properties=entry.properties,
-            message=estimate(
-                entry.assigned.bit_count(),
-                first.walltime or 0,
-                "B",
-                entry.name,
-                entry.queue,
-                entry.project,
-                entry.types,
-            ),
+            message="",
             submitted_at=self.now(),
             alternatives=[replace(alternative) for alternative in entry.alternatives],
             name=entry.name,
@@ -154,9 +157,9 @@ class Core:
         self.live[entry.id] = entry
         self.ask_for_pass()
 
-    def wish(self, entry: Entry, alternative: Alternative) -> Wish:
-        """What an alternative of a job asks for. Raises `pgtext.BadFilter`."""
-        return Wish(tuple(self.inventory.tree(group, entry.properties) for group in alternative.groups))
+    def wish(self, entry: Entry, alternative: Alternative, ahead: bool = False) -> Wish:
+        """What an alternative of a job asks for; `ahead`: not in the near future. Raises `pgtext.BadFilter`."""
+        return Wish(tuple(self.inventory.tree(group, entry.properties, ahead) for group in alternative.groups))
 
     def outcome(self, job: int, kind: str, work: Callable[[], Any]) -> Any | None:
         """Do `work` beside the scheduling thread, once; None until it is done, then (error or None, value), once."""
@@ -174,13 +177,24 @@ class Core:
         with self._guard:
             return self._outcomes.pop(key)
 
+    def beside(self, job: int, kind: str, work: Callable[[], Any]) -> None:
+        """Do `work` beside the scheduling thread; nobody waits for it."""
+        if self.threaded:
+            threading.Thread(target=_attempt, args=((job, kind), work), name=f"oar-{kind}-{job}", daemon=True).start()
+        else:
+            _attempt((job, kind), work)
+
     def _do(self, key: tuple[int, str], work: Callable[[], Any]) -> None:
-        try:
-            result: tuple[Exception | None, Any] = (None, work())
-        except Exception as error:  # noqa: BLE001 - whatever a hook raises ends its job, never the scheduler
-            _log.warning("job %d: %s failed: %s", key[0], key[1], error)
-            result = (error, None)
+        result = _attempt(key, work)
         with self._guard:
             self._running.discard(key)
             self._outcomes[key] = result
         self.wake()
+
+
+def _attempt(key: tuple[int, str], work: Callable[[], Any]) -> tuple[Exception | None, Any]:
+    try:
+        return None, work()
+    except Exception as error:  # noqa: BLE001 - whatever a hook raises ends its job, never the scheduler
+        _log.warning("job %d: %s failed: %s", key[0], key[1], error)
+        return error, None

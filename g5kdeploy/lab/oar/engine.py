@@ -208,11 +208,14 @@ class Oar:
 
     def _reservations_of(self, user: str) -> int:
         return sum(
-            e.user == user and e.reservation != "None" and e.state == "Waiting" for e in self._core.live.values()
+            e.user == user and e.reservation != "None" and e.state in ("Waiting", "Hold")
+            for e in self._core.live.values()
         )
 
-    def _containers(self) -> list[int]:
-        return [e.id for e in self._core.live.values() if e.has_type("container")]
+    def _containers(self) -> dict[int, bool]:
+        """The jobs that may be named as containers, and whether each is a reservation."""
+        there = (e for e in self._core.live.values() if e.state not in ("toError", "Finishing"))
+        return {e.id: e.reservation != "None" for e in there if e.has_type("container")}
 
     def _await_validation(self, entry: Entry) -> None:
         """Wait, as oarsub does, for the pass that accepts or refuses a reservation."""
@@ -355,7 +358,7 @@ class Oar:
             core = self._core
             mask = core.set_state(address, state)
             for entry in list(core.live.values()) if state in ("Dead", "Absent") else ():
-                hit = entry.state in HOLDING and entry.state != "Finishing" and entry.assigned & mask
+                hit = entry.state in HOLDING and entry.assigned & mask and not {"noop", "cosystem"} & {*entry.types}
                 if hit and not self._store.is_fragged(entry.id):
                     core.frag(entry, "root")
             self._stir()

@@ -18,25 +18,25 @@ class Gantt:
         self._free = [free]
 
     def free_during(self, start: int, seconds: int) -> Mask:
-        """The resources that are free in each second from `start` on, `seconds` + 1 of them, both ends included."""
+        """The resources that are free in each second from `start` on, `seconds` of them."""
         index = max(bisect_right(self._starts, start) - 1, 0)
         free = self._free[index]
         last = len(self._starts)
         index += 1
-        while free and index < last and self._starts[index] <= start + seconds:
+        while free and index < last and self._starts[index] < start + seconds:
             free &= self._free[index]
             index += 1
         return free
 
     def occupy(self, start: int, seconds: int, mask: Mask) -> None:
-        """Take resources from `start` to `start + seconds`, both included."""
+        """Take resources from `start` to `start + seconds`, both included: what follows begins a second later."""
         first, last = self._cut(start), self._cut(start + max(seconds, 0) + 1)
         for index in range(first, last):
             self._free[index] &= ~mask
 
     def release(self, start: int, seconds: int, mask: Mask) -> None:
         """Give resources for that time: how the inside of a container job begins."""
-        first, last = self._cut(start), self._cut(start + max(seconds, 0) + 1)
+        first, last = self._cut(start), self._cut(start + max(seconds, 0))
         for index in range(first, last):
             self._free[index] |= mask
 

@@ -15,9 +15,8 @@ def hold(core: Core, number: int, user: str) -> None:
     if entry.state != "Waiting" or entry.stage == "kill":
         raise _refused("hold", number, "the job is not in the right state (try '-r' option)")
     core.event(entry, "HOLD_WAITING_JOB", f"User {user} launched oarhold on the job {number}")
-    if entry.reservation == "None":
-        entry.scheduled_at, entry.predicted = None, 0
     core.move(entry, "Hold")
+    core.ended.append(entry)
     core.ask_for_pass()
 
 

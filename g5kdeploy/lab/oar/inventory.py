@@ -80,6 +80,8 @@ FUNCTIONS: dict[str, Any] = {
     "chance": _chance,
 }
 """What PostgreSQL has and SQLite has not."""
+_LETTERS = re.compile(r"[^0-9.]*")
+"""What an address begins with: that of a cluster's nodes."""
 _ALLOWED = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION)
 
 
@@ -159,7 +161,10 @@ class Inventory:
         self._database = sqlite3.connect(":memory:", check_same_thread=False)
         self.columns: Mapping[str, str] = self._fill()
         self._database.set_authorizer(_only_reading)
-        self._trees: dict[tuple[Group, str], Tree] = {}
+        self._trees: dict[tuple[Group, str, bool], Tree] = {}
+        self._priorities: dict[int, int] = {}
+        order = sorted(self.by_id.values(), key=lambda one: (_LETTERS.match(one.address)[0], one.id))  # type: ignore[index]
+        self._ranks = {one.id: rank for rank, one in enumerate(order)}
         self._named: dict[Mask, tuple[Resource, ...]] = {}
         self._sort()
 
@@ -215,14 +220,35 @@ class Inventory:
             self._named[mask] = tuple(self.by_id[i] for i in bits(mask) if i in self.by_id)
         return self._named[mask]
 
-    def tree(self, group: Group, properties: str) -> Tree:
-        """What a group asks for among the resources that are not dead. Raises `pgtext.BadFilter`."""
-        key = (group, properties)
+    def spare(self, used: Iterable[tuple[Mask, int]]) -> None:
+        """Let nodes with jobs that give way or share their time be taken last: (resources, weight) of each such job."""
+        priorities: dict[int, int] = {}
+        for mask, weight in used:
+            nodes = [self.nodes[address] for address in {one.address for one in self.named(mask)} & self.nodes.keys()]
+            for number in [*bits(functools.reduce(operator.or_, nodes, 0)), *bits(mask), *bits(mask)]:
+                priorities[number] = priorities.get(number, 0) + 2 * weight
+        if priorities != self._priorities:
+            self._priorities = priorities
+            self._trees.clear()
+
+    def tree(self, group: Group, properties: str, ahead: bool = False) -> Tree:
+        """What a group asks for among the resources that are not dead, the best ones first. Raises `pgtext.BadFilter`.
+
+        `ahead`: for a time at which nobody knows yet which those are.
+        """
+        key = (group, properties, ahead)
         if key not in self._trees:
             rows = self._select(group, properties)
             living = [row for row in rows if not self.dead >> int(row[-1] or 0) & 1]
+            living.sort(key=lambda row: self._preference(int(row[-1] or 0), ahead))
             self._trees[key] = _grow(living, [count for _, count in group.levels], 0)
         return self._trees[key]
+
+    def _preference(self, number: int, ahead: bool) -> tuple[int, bool, int]:
+        """The smaller, the sooner a resource is taken."""
+        if ahead:
+            return 0, False, self._ranks[number]
+        return self._priorities.get(number, 0), not self.alive >> number & 1, self._ranks[number]
 
     def _select(self, group: Group, properties: str) -> list[tuple[Value, ...]]:
         """(level value, ..., resource id) of each resource that passes the filters, by id."""
@@ -283,7 +309,7 @@ def _kind(values: Iterable[Value]) -> str:
 
 
 def _grow(rows: list[tuple[Value, ...]], wanted: list[int], level: int) -> Tree:
-    """Group rows by their value at this level, in the order of the first id; drop branches that can never do."""
+    """Group rows by their value at this level, in the order of their first one; drop branches that can never do."""
     mask = mask_of(int(row[-1] or 0) for row in rows)
     if level == len(wanted):
         return Tree(mask, mask.bit_count())

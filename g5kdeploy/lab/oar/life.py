@@ -16,6 +16,15 @@ PATROL = 10.0
 KILL = 1.0
 """Seconds that the end of a killed job takes."""
 
+UNFINISHED = 99
+"""The exit code with which the command of an idempotent job asks to be begun again."""
+
+ENOUGH = 60
+"""Seconds that such a job must have run, or it would come again and again at once."""
+
+_ON_FRONTEND = ("deploy", "cosystem")
+"""Types of jobs whose commands run there."""
+
 SUSPECT = "One or several nodes are not responding correctly"
 
 
@@ -51,7 +60,6 @@ def _waiting(core: Core, entry: Entry) -> bool:
     if entry.stage != "kill":
         return False
     entry.message = "Job killed by Leon directly"
-    entry.stopped_at = entry.started_at
     core.move(entry, "Error")
     return True
 
@@ -76,14 +84,17 @@ def _to_launch(core: Core, entry: Entry) -> bool:
 
 def _abandon(core: Core, entry: Entry) -> bool:
     """End a job that never ran."""
+    if entry.has_type("noop"):
+        _kill_running(core, entry)
+        return True
     core.event(entry, "SEND_KILL_JOB", _kill_text(core, entry))
-    _finish(core, entry, "Error")
+    _finish(core, entry, "Error", killed=True)
     return True
 
 
 def _launching(core: Core, entry: Entry) -> bool:
     if entry.stage == "suspect":
-        return _resubmit_suspected(core, entry)
+        return _end_suspected(core, entry)
     job = core.snapshot(entry)
     result = core.outcome(entry.id, "launch", lambda: tuple(core.hooks.on_launch(job) or ()))
     if result is None:
@@ -91,34 +102,42 @@ def _launching(core: Core, entry: Entry) -> bool:
     error, silent = result
     if entry.stage == "kill":
         return _abandon(core, entry)
-    checked = not any(entry.has_type(name) for name in ("deploy", "cosystem", "noop"))
+    checked = not any(entry.has_type(name) for name in (*_ON_FRONTEND, "noop"))
     if error is not None or (silent and checked):
-        _suspect(core, entry, silent or job.nodes)
-        return True
-    for address in {r.address for r in job.assigned if r.state == "Standby"}:
+        silent = tuple(silent or job.nodes)
+        _suspect(core, entry, silent, last=entry.reservation == "None" or set(job.nodes) <= set(silent))
+        if entry.stage == "suspect":
+            return True
+    for address in {r.address for r in job.assigned if r.state == "Standby"} - {*silent}:
         core.set_state(address, "Alive")  # it was switched on for this job
     core.move(entry, "Running")
     return True
 
 
-def _suspect(core: Core, entry: Entry, addresses: tuple[str, ...]) -> None:
+def _suspect(core: Core, entry: Entry, addresses: tuple[str, ...], *, last: bool) -> None:
+    """Nodes do not answer; `last`: the job ends for it. A reservation begins on those that do."""
     entry.message = SUSPECT
+    if last and entry.reservation != "None":
+        text = f"There is no alive node for the reservation {entry.id}."
+        core.event(entry, "RESERVATION_NO_NODE", text)
     text = f"[bipbip] OAR suspects nodes for the job {entry.id}: {' '.join(addresses)}"
     core.event(entry, "PING_CHECKER_NODE_SUSPECTED", text)
     for address in addresses:
         core.set_state(address, "Suspected")
-    entry.stage = "suspect"
-    entry.due = core.pause(STEP)
+    if last:
+        entry.stage = "suspect"
+        entry.due = core.pause(STEP)
     core.store.save(entry)
 
 
-def _resubmit_suspected(core: Core, entry: Entry) -> bool:
-    entry.stopped_at = core.now()
-    if entry.reservation == "None":
+def _end_suspected(core: Core, entry: Entry) -> bool:
+    """A job whose nodes did not answer is over, and comes again; not on the frontend, where it would fail again."""
+    core.move(entry, "Error")
+    on_frontend = any(entry.has_type(name) for name in _ON_FRONTEND)
+    if entry.reservation == "None" and entry.command and not on_frontend and not core.store.is_resubmitted(entry.id):
         new = core.resubmit(entry)
         text = f"[NodeChangeState] Resubmiting job {entry.id} => {new.id}) (due to event PING_CHECKER_NODE_SUSPECTED)\n"
         core.event(entry, "RESUBMIT_JOB_AUTOMATICALLY", text)
-    core.move(entry, "Error")
     return True
 
 
@@ -132,7 +151,7 @@ def _running(core: Core, entry: Entry) -> bool:
     status = command.poll() if command else None
     if entry.stage == "killed":
         if command is None or status is not None:
-            _finish(core, entry, "Error")
+            _finish(core, entry, "Error", killed=True)
             return True
         entry.due = core.pause(STEP)
         return False
@@ -155,7 +174,8 @@ def _has_command(core: Core, entry: Entry) -> bool:
     if error is not None:
         _finish(core, entry, "Error")
         if isinstance(error, DirectoryMissing):
-            where = f"the working directory {entry.directory} of the job on node {_first_host(core, entry)}"
+            node = next((r.address for r in core.inventory.named(entry.assigned) if r.address), "")
+            where = f"the working directory {entry.directory} of the job on node {node}"
             core.event(entry, "WORKING_DIRECTORY", f"[bipbip {entry.id}] Cannot go into {where}")
         return False
     core.commands[entry.id] = command
@@ -176,7 +196,10 @@ def _starter(core: Core, job: Job, again: bool) -> Callable[[], Command]:
 def _kill_running(core: Core, entry: Entry) -> None:
     if entry.has_type("noop"):
         entry.message = "NOOP job killed by Leon"
-        _finish(core, entry, "Terminated", quiet=True)
+        entry.stopped_at = core.now()
+        core.move(entry, "Terminated")
+        job = core.snapshot(entry)
+        core.beside(entry.id, "end", lambda: core.hooks.on_end(job))
         return
     core.event(entry, "SEND_KILL_JOB", _kill_text(core, entry))
     if command := core.commands.get(entry.id):
@@ -192,19 +215,42 @@ def _kill_text(core: Core, entry: Entry) -> str:
 
 def _first_host(core: Core, entry: Entry) -> str:
     """Where the job's command runs: on its first node, or on the frontend."""
-    if entry.has_type("deploy") or entry.has_type("cosystem"):
+    if any(entry.has_type(name) for name in _ON_FRONTEND):
         return core.frontend
     return next((r.address for r in core.inventory.named(entry.assigned) if r.address), core.frontend)
 
 
-def _finish(core: Core, entry: Entry, final: str, *, quiet: bool = False) -> None:
+def _finish(core: Core, entry: Entry, final: str, *, killed: bool = False) -> None:
     """Begin the end: the nodes are brought back, then the job comes into its final state."""
     entry.stopped_at = core.now()
     kind = "SWITCH_INTO_TERMINATE_STATE" if final == "Terminated" else "SWITCH_INTO_ERROR_STATE"
-    if not quiet:
-        core.event(entry, kind, f"[bipbip {entry.id}] Ask to change the job state")
+    core.event(entry, kind, f"[bipbip {entry.id}] Ask to change the job state")
     entry.stage = final
     core.move(entry, "Finishing", due=core.pause(STEP))
+    if killed and all(entry.has_type(name) for name in ("besteffort", "idempotent")):
+        _resubmit_preempted(core, entry)
+
+
+def _resubmit_preempted(core: Core, entry: Entry) -> None:
+    """A besteffort job that had to make way comes again."""
+    if core.store.has_event(entry.id, "BESTEFFORT_KILL"):
+        new = core.resubmit(entry)
+        why = f"the job {entry.id} is a besteffort and idempotent job so we resubmit it (new id = {new.id})"
+        core.event(entry, "RESUBMIT_JOB_AUTOMATICALLY", f"[bipbip {entry.id}] {why}")
+
+
+def _resubmit_unfinished(core: Core, entry: Entry) -> None:
+    """An idempotent job that says by its exit code that it has not done all comes again, if it did something."""
+    unfinished = entry.exit_code is not None and entry.exit_code >> 8 == UNFINISHED
+    if not (unfinished and entry.has_type("idempotent") and entry.reservation == "None" and entry.command):
+        return
+    if core.store.is_resubmitted(entry.id) or core.store.has_event(entry.id, "SEND_KILL_JOB"):
+        return
+    if entry.stopped_at - entry.started_at > ENOUGH:
+        new = core.resubmit(entry)
+        why = "type idempotent & exit code = 99 & duration > 60s"
+        text = f"[NodeChangeState] Resubmiting job {entry.id} => {new.id} ({why})"
+        core.event(entry, "RESUBMIT_JOB_AUTOMATICALLY", text)
 
 
 def _finishing(core: Core, entry: Entry) -> bool:
@@ -216,19 +262,9 @@ def _finishing(core: Core, entry: Entry) -> bool:
     if result[0] is not None:
         for address in job.nodes:
             core.set_state(address, "Suspected")
-    if entry.has_type("besteffort"):
-        if entry.has_type("idempotent") and core.store.has_event(entry.id, "BESTEFFORT_KILL"):
-            new = core.resubmit(entry)
-            why = f"the job {entry.id} is a besteffort and idempotent job so we resubmit it (new id = {new.id})"
-            core.event(entry, "RESUBMIT_JOB_AUTOMATICALLY", f"[bipbip {entry.id}] {why}")
-        core.event(entry, "SCHEDULER_PRIORITY_UPDATED_STOP", priority_text(entry))
+    _resubmit_unfinished(core, entry)
     core.move(entry, entry.stage)
     return True
-
-
-def priority_text(entry: Entry) -> str:
-    """What is said when a besteffort job starts or ends."""
-    return f"Scheduler priority for job {entry.id} updated (network_address/resource_id)"
 
 
 _STEPS: dict[str, Callable[[Core, Entry], bool]] = {

@@ -12,6 +12,9 @@ NODE_STATES: tuple[NodeState, ...] = ("Alive", "Absent", "Suspected", "Dead", "S
 
 FINAL_STATES = frozenset({"Terminated", "Error"})
 
+OUT_OF_PLAN = frozenset({*FINAL_STATES, "Hold"})
+"""States in which a job is not planned."""
+
 Value = str | int | None
 
 

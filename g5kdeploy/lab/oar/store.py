@@ -12,7 +12,7 @@ from pathlib import Path
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab.oar.grammar import Alternative, Group
 from g5kdeploy.lab.oar.inventory import Mask
-from g5kdeploy.lab.oar.model import FINAL_STATES, Event, NodeState
+from g5kdeploy.lab.oar.model import FINAL_STATES, OUT_OF_PLAN, Event, NodeState
 
 VERSION = 2
 
@@ -219,6 +219,9 @@ class Store:
         query = "SELECT 1 FROM events WHERE job = ? AND type = ?"
         return self._writer.execute(query, (job, kind)).fetchone() is not None
 
+    def is_resubmitted(self, job: int) -> bool:
+        return self._writer.execute("SELECT 1 FROM jobs WHERE resubmits = ?", (job,)).fetchone() is not None
+
     def last_event_at(self, job: int, kind: str) -> int:
         """When an event of that kind was last noted for the job; 0 for never."""
         query = "SELECT MAX(at) FROM events WHERE job = ? AND type = ?"
@@ -235,11 +238,11 @@ class Store:
         marks = ", ".join("?" for _ in FINAL_STATES)
         return self.entries(f"state NOT IN ({marks}) ORDER BY id", tuple(FINAL_STATES))
 
-    def planned_and_over(self) -> list[Entry]:
-        """The jobs that ended after the last pass, which are still in the plan."""
-        marks = ", ".join("?" for _ in FINAL_STATES)
+    def out_of_plan(self) -> list[Entry]:
+        """The jobs that ended or were held after the last pass, which are still in the plan."""
+        marks = ", ".join("?" for _ in OUT_OF_PLAN)
         where = f"state IN ({marks}) AND (scheduled_at IS NOT NULL OR predicted != '0') ORDER BY id"
-        return self.entries(where, tuple(FINAL_STATES))
+        return self.entries(where, tuple(OUT_OF_PLAN))
 
     def entry(self, number: int) -> Entry | None:
         """One job, over or not."""

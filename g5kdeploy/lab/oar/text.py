@@ -46,6 +46,15 @@ def parse_date(text: str, now: float) -> int | None:
     return int(dt.datetime.combine(today, dt.time(hour, minute, second), PARIS).timestamp())
 
 
+def moment(text: str) -> int:
+    """Unix time of `2026-11-22`, `2026-11-22 19:00` or `2026-11-22 19:00:00`; what is too much goes on (month 13, day 32)."""
+    found = [int(part) for part in re.findall(r"\d+", text)] + [0] * 6
+    year, month, day, hour, minute, second = found[:6]
+    first = dt.datetime(year + (month - 1) // 12, (month - 1) % 12 + 1, 1)  # noqa: DTZ001 - the time zone comes below
+    whole = first + dt.timedelta(days=day - 1, hours=hour, minutes=minute, seconds=second)
+    return int(whole.replace(tzinfo=PARIS).timestamp())
+
+
 def estimate(
     resources: int, walltime: int, mode: str, name: str | None, queue: str, project: str, types: Iterable[str]
 ) -> str:

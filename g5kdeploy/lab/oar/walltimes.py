@@ -6,11 +6,12 @@ from g5kdeploy.lab.oar.core import HOLDING, Core
 from g5kdeploy.lab.oar.gantt import SECURITY
 from g5kdeploy.lab.oar.grammar import parse_change
 from g5kdeploy.lab.oar.model import Refused, WalltimeStatus
+from g5kdeploy.lab.oar.plan import container_of, share
 from g5kdeploy.lab.oar.store import Change, Entry
-from g5kdeploy.lab.oar.text import duration, signed
+from g5kdeploy.lab.oar.text import duration, moment, signed
 
 FORBIDDEN = "FORBIDDEN"
-"""Forcing, and delaying other jobs, is for nobody: as on Grid'5000."""
+"""Forcing, and delaying other jobs, is for no user: as on Grid'5000."""
 
 
 def status(entry: Entry) -> WalltimeStatus:
@@ -37,16 +38,17 @@ def status(entry: Entry) -> WalltimeStatus:
 
 def request(core: Core, entry: Entry, user: str, asked: str, change: Change) -> str:
     """Note a request; `change` holds its flags, and its timeout or -1. Raises `Refused`."""
-    if entry.user != user and user not in ("root", "oar"):
+    master = user in ("root", "oar")
+    if entry.user != user and not master:
         raise _forbidden(f"Job {entry.id} does not belong to you")
     if entry.state != "Running":
         raise _forbidden(f"Job {entry.id} is not running")
     delta = parse_change(asked, entry.walltime)
     if delta is None:
         raise Refused(400, 1, "Syntax error", "Bad request")
-    if change.force:
+    if change.force and not master:
         raise _forbidden("Walltime change for this job is not allowed to be forced")
-    if change.delay_next_jobs:
+    if change.delay_next_jobs and not master:
         raise _forbidden("Walltime change for this job is not allowed to delay other jobs")
     if entry.has_type("container") and delta < 0:
         raise _forbidden("Reducing the walltime of a container job is not allowed")
@@ -58,11 +60,13 @@ def request(core: Core, entry: Entry, user: str, asked: str, change: Change) -> 
 def _note(core: Core, entry: Entry, delta: int, change: Change) -> str:
     known = entry.change
     timeout = max(change.timeout, 0)
+    flags = (delta > 0 and change.force, delta > 0 and change.delay_next_jobs, delta > 0 and change.whole)
     if known is None:
-        entry.change = Change(delta, whole=change.whole and delta > 0, timeout=timeout)
+        entry.change = Change(delta, *flags, timeout=timeout)
         text = f"Walltime change request created for job {entry.id} (timeout: {duration(timeout)})"
     else:
-        known.pending, known.whole = delta, change.whole and delta > 0
+        known.pending = delta
+        known.force, known.delay_next_jobs, known.whole = flags
         more = ""
         if change.timeout >= 0:
             known.timeout = timeout
@@ -84,7 +88,7 @@ def process_changes(core: Core) -> None:
         if _has_timed_out(core, entry, change):
             continue
         left = entry.started_at + entry.walltime - core.now()
-        fit = _possible(core, entry, change.pending) if change.pending > 0 else max(change.pending, -left)
+        fit = _possible(core, entry, change) if change.pending > 0 else max(change.pending, -left)
         if fit == 0 or (change.whole and fit != change.pending):
             continue
         _grant(core, entry, change, fit)
@@ -104,34 +108,50 @@ def _has_timed_out(core: Core, entry: Entry, change: Change) -> bool:
     return True
 
 
-def _possible(core: Core, entry: Entry, fit: int) -> int:
-    """How many of `fit` seconds are left before the next job on one of its resources."""
+def _possible(core: Core, entry: Entry, change: Change) -> int:
+    """How many of the seconds asked for are left before the next job on one of its resources.
+
+    Besteffort jobs do not count, nor those that share their time with this one; of those that may be delayed, none but
+    reservations.
+    """
     end = entry.started_at + entry.walltime
-    inner = entry.type_value("inner")
-    if inner and (container := core.live.get(int(inner))):
-        fit = min(fit, container.started_at + container.walltime - end)
-    for other in core.live.values():
-        if other is entry or other.has_type("besteffort") > entry.has_type("besteffort"):
+    latest = end + change.pending
+    if container := core.live.get(container_of(entry)):
+        latest = min(latest, container.started_at + container.walltime)
+    if (deadline := entry.type_value("deadline")) is not None:
+        latest = min(latest, moment(deadline))
+    mine = share(entry)
+    for other in (
+        *core.live.values(),
+        *core.ended,
+    ):  # those that are over are in the plan until this pass makes it anew
+        if other.has_type("besteffort") or (mine and share(other) == mine):
             continue
-        if (inner and other.id == int(inner)) or other.type_value("inner") == str(entry.id):
+        if change.delay_next_jobs and other.reservation == "None":
             continue
         mask = other.assigned if other.state in HOLDING else other.predicted
-        begin = other.started_at if other.state in HOLDING else other.scheduled_at
-        if mask & entry.assigned and begin is not None and begin > entry.started_at:
-            fit = min(fit, begin - SECURITY - 1 - end)
-    return max(fit, 0)
+        begin = other.scheduled_at
+        if mask & entry.assigned and begin is not None and begin > end and begin - SECURITY < latest:
+            latest = begin - SECURITY - 1
+    return max(latest - end, 0)
 
 
 def _grant(core: Core, entry: Entry, change: Change, fit: int) -> None:
     change.pending -= fit
     change.granted += fit
-    if change.whole and fit > 0:
-        change.granted_with_whole += fit
+    if fit > 0:
+        change.granted_with_force += fit if change.force else 0
+        change.granted_with_delay_next_jobs += fit if change.delay_next_jobs else 0
+        change.granted_with_whole += fit if change.whole else 0
     walltime = entry.walltime + fit
-    rest = f"granted: {signed(fit)}/pending: {signed(change.pending)}{'/whole' if change.whole else ''}"
+    rest = f"granted: {signed(fit)}/pending: {signed(change.pending)}"
+    rest += "/force" if change.force else ""
+    rest += "/whole" if change.whole else ""
+    rest += "/delay next jobs" if change.delay_next_jobs else ""
     if change.pending == 0:
         rest += "/timeout: 0:0:0"
-        change.whole, change.timeout = False, 0
+        change.force = change.delay_next_jobs = change.whole = False
+        change.timeout = 0
     core.store.set_walltime(entry, walltime)
     core.event(entry, "WALLTIME", f"Walltime changed: {duration(walltime)} ({rest})")
     core.store.save(entry)
