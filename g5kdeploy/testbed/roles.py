@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -49,8 +50,10 @@ def fitting(
         role.condition: properties.matching(role.condition, documents) for role in roles if role.condition and documents
     }
 
+    named = {role.role: {full_name(name, site) for name in role.nodes} for role in roles}
+
     def fits(role: RoleNodes, node: str) -> bool:
-        if role.nodes and node not in {full_name(name, site) for name in role.nodes}:
+        if role.nodes and node not in named[role.role]:
             return False
         if role.cluster and cluster_of(node) != role.cluster:
             return False
@@ -65,30 +68,38 @@ def match(
 ) -> dict[str, tuple[str, ...]]:
     """The largest matching of nodes to the roles' places (augmenting paths), earlier nodes to earlier roles.
 
-    Where there are too few, the places that a role cannot do without are filled before all others.
+    Where there are too few, the places that a role cannot do without are filled before all others. Nodes that will do
+    for the same roles are of one kind; it is counted how many of a kind each role gets, so that many nodes cost little.
     """
-    places = [(number, role) for role in roles for number in range(role.count)]
-    places.sort(key=lambda place: place[0] >= place[1].needed)
-    taken: dict[str, int] = {}  # node -> place
+    kinds: dict[tuple[int, ...], list[int]] = {}  # the roles that they will do for -> places among `nodes`
+    for index, node in enumerate(nodes):
+        kinds.setdefault(tuple(n for n, role in enumerate(roles) if fits(role, node)), []).append(index)
+    shares = {kind: dict.fromkeys(kind, 0) for kind in kinds}  # kind -> role -> how many it gets
 
-    def place(number: int, seen: set[str]) -> bool:
-        fitting_nodes = [node for node in nodes if node not in seen and fits(places[number][1], node)]
-        for node in fitting_nodes:
-            if node not in taken:
-                taken[node] = number
-                return True
-        for node in fitting_nodes:
-            if node not in seen:
-                seen.add(node)
-                if place(taken[node], seen):
-                    taken[node] = number
+    def give(role: int, seen: set[tuple[int, ...]]) -> bool:
+        """One node more for a role: one that nobody has, or one of a role that can have another in its place."""
+        mine = [kind for kind in kinds if role in shares[kind] and kind not in seen]
+        left = [kind for kind in mine if sum(shares[kind].values()) < len(kinds[kind])]
+        if left:
+            shares[min(left, key=lambda kind: kinds[kind][sum(shares[kind].values())])][role] += 1
+            return True
+        seen.update(mine)
+        for kind in mine:
+            for other, count in shares[kind].items():
+                if count and other != role and give(other, seen):
+                    shares[kind][other] -= 1
+                    shares[kind][role] += 1
                     return True
         return False
 
-    for number in range(len(places)):
-        place(number, set())
-    found: dict[str, list[str]] = {role.role: [] for role in roles}
-    for node in nodes:
-        if node in taken:
-            found[places[taken[node]][1].role].append(node)
-    return {role: tuple(names) for role, names in found.items()}
+    places = [(number >= role.needed, n) for n, role in enumerate(roles) for number in range(role.count)]
+    full: set[int] = set()  # roles that can get no more
+    for _, n in sorted(places):
+        if n not in full and not give(n, set()):
+            full.add(n)
+    found: dict[str, list[int]] = {role.role: [] for role in roles}
+    for kind, indexes in kinds.items():
+        rest = iter(indexes)
+        for n, count in shares[kind].items():
+            found[roles[n].role].extend(itertools.islice(rest, count))
+    return {role: tuple(nodes[index] for index in sorted(indexes)) for role, indexes in found.items()}
