@@ -103,10 +103,11 @@ class HostKeys:
             pins[name] = [key]
             forgotten.discard(name)
 
-    def forget(self, name: str) -> None:
+    def forget(self, *names: str) -> None:
         with self._changing() as (pins, forgotten):
-            pins.pop(name, None)
-            forgotten.add(name)
+            for name in names:
+                pins.pop(name, None)
+            forgotten |= set(names)
 
     def _changing(self) -> _Change:
         return _Change(self)

@@ -50,10 +50,10 @@ class Reach:
         """The name under which a machine answers: its own, unless it was moved."""
         return self._moved.get(name, name)
 
-    def forget(self, name: str) -> None:
-        """The machine gets a new system: drop pinned key and connection, and trust the next key at first sight."""
-        self._keys.forget(self.name_of(name))
-        self._drop(name)
+    def forget(self, *names: str) -> None:
+        """The machines get a new system: drop pinned keys and connections, and trust the next keys at first sight."""
+        self._keys.forget(*map(self.name_of, names))
+        self._drop(*names)
 
     def pin(self, name: str, key: str) -> None:
         """From now on the machine must show this key ("ssh-ed25519 AAAA..."); drops its connection."""
@@ -105,8 +105,9 @@ class Reach:
         assert link is not None
         return link
 
-    def _drop(self, name: str) -> None:
+    def _drop(self, *names: str) -> None:
+        gone = set(map(self.name_of, names))
         with self._lock:
-            links = [link for link in self._links.values() if link.hop.name == self.name_of(name)]
+            links = [link for link in self._links.values() if link.hop.name in gone]
         for link in links:
             link.drop()

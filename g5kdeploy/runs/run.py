@@ -21,6 +21,7 @@ from g5kdeploy import __version__
 from g5kdeploy.base import files
 from g5kdeploy.events.event import Event
 from g5kdeploy.runs import versions
+from g5kdeploy.runs.document import Document
 
 if TYPE_CHECKING:
     from g5kdeploy.experiment.model import Experiment
@@ -83,8 +84,8 @@ class Run:
 
     def __init__(self, folder: Path, document: dict[str, Any]) -> None:
         self.folder = folder
-        self._document = document
-        self._lock = threading.RLock()
+        self._document = Document(folder / "run.json", document)
+        self._lock = threading.Lock()
         self._events_begun = False
 
     @classmethod
@@ -136,65 +137,53 @@ class Run:
 
     @property
     def id(self) -> str:
-        return str(self._document["id"])
+        return str(self._document.value["id"])
 
     @property
     def name(self) -> str:
-        return str(self._document["name"])
+        return str(self._document.value["name"])
 
     @property
     def testbed(self) -> str:
-        return str(self._document["testbed"])
+        return str(self._document.value["testbed"])
 
     @property
     def site(self) -> str:
-        return str(self._document["site"])
+        return str(self._document.value["site"])
 
     @property
     def released(self) -> bool:
         """True when nothing of it is held any more: it is over."""
-        return bool(self._document["released"])
+        return bool(self._document.value["released"])
 
     @property
     def experiment_file(self) -> Path:
-        return Path(self._document["experiment"]["file"])
+        return Path(self._document.value["experiment"]["file"])
 
     def belongs_to(self, experiment: Path) -> bool:
         """Whether it is a run of this experiment file, also after both have been moved together."""
-        told = self._document["experiment"]
+        told = self._document.value["experiment"]
         moved = self.folder / told["fromRun"]
         return Path(told["file"]) == experiment or os.path.abspath(moved) == str(experiment)  # noqa: PTH100
 
     def document(self) -> dict[str, Any]:
         """A copy of what run.json says."""
-        with self._lock:
-            return copy.deepcopy(self._document)
+        return copy.deepcopy(dict(self._document.value))
 
     # What changes it
 
-    @contextlib.contextmanager
-    def change(self) -> Iterator[dict[str, Any]]:
-        """Change run.json's document in the block; it is on disk when the block ends, and unchanged if it raises."""
-        with self._lock:
-            changed = copy.deepcopy(self._document)
-            yield changed
-            files.write_json(self.folder / "run.json", changed)
-            self._document = changed
-
     def set(self, **members: Any) -> None:
         """Set members of run.json: `job`, `closures`, `benchmark`, `samples`, `released`, ..."""
-        with self.change() as document:
-            document.update(members)
+        self._document.change(lambda document: members)
 
-    def warn(self, text: str) -> None:
+    def warn(self, *texts: str) -> None:
         """Something that whoever reads the results has to know; told once."""
-        with self.change() as document:
-            if text not in document["warnings"]:
-                document["warnings"].append(text)
+        self._document.change(lambda document: {"warnings": list(dict.fromkeys([*document["warnings"], *texts]))})
 
-    def nodes(self) -> dict[str, dict[str, Any]]:
-        """What is known of each node, by its full name."""
-        return dict(self.document()["nodes"])
+    def nodes(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is known of each node, by its full name; to be looked at only."""
+        nodes: Mapping[str, Mapping[str, Any]] = self._document.value["nodes"]
+        return nodes
 
     def addresses(self) -> dict[str, str]:
         """The names of nodes that answer under another one, as those in a VLAN do."""
@@ -202,16 +191,22 @@ class Run:
 
     def set_node(self, name: str, **members: Any) -> None:
         """Set members of a node: `role`, `stage`, `facts` (merged), `hardware`, `lost_because`."""
-        with self.change() as document:
-            node = document["nodes"].setdefault(name, {"role": "", "stage": "reserved", "facts": {}, "hardware": {}})
-            node["facts"].update(members.pop("facts", {}))
-            node.update(members)
+        self.set_nodes({name: members})
+
+    def set_nodes(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """The same for many nodes, at the price of one."""
+
+        def make(document: Mapping[str, Any]) -> Mapping[str, Any]:
+            known = document["nodes"]
+            return {"nodes": {**known, **{name: _node(known.get(name), new) for name, new in changes.items()}}}
+
+        self._document.change(make)
 
     # Phases
 
     def phases(self) -> dict[str, PhaseRecord]:
         """The records of all phases that were begun, in the order of a run."""
-        known = self.document()["phases"]
+        known = copy.deepcopy(self._document.value["phases"])
         names = [*(name for name in ORDER if name in known), *(name for name in known if name not in ORDER)]
         return {name: PhaseRecord.from_dict(name, known[name]) for name in names}
 
@@ -241,10 +236,9 @@ class Run:
         self._keep(record)
 
     def _keep(self, record: PhaseRecord) -> None:
-        value = asdict(record)
+        value = {**asdict(record), "state": record.state.value}
         del value["phase"]
-        with self.change() as document:
-            document["phases"][record.phase] = {**value, "state": record.state.value}
+        self._document.change(lambda document: {"phases": {**document["phases"], record.phase: value}})
 
     # Files beside run.json
 
@@ -274,8 +268,7 @@ class Run:
     def lock(self, wait: float = 0.0) -> Iterator[None]:
         """Hold the run against other processes, and see what they did; raises `Held` (exit code 7), naming the holder."""
         with files.lock(self.folder / ".lock", f"run {self.id}", wait):
-            with self._lock:
-                self._document = versions.read(self.folder / "run.json")
+            self._document.see(versions.read(self.folder / "run.json"))
             yield
 
     def sink(self, event: Event) -> None:
@@ -301,6 +294,12 @@ class Run:
                     event = json.loads(line)
                     if isinstance(event, dict):
                         yield event
+
+
+def _node(known: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a node, with what is new."""
+    node = known or {"role": "", "stage": "reserved", "facts": {}, "hardware": {}}
+    return {**node, **new, "facts": {**node["facts"], **new.get("facts", {})}}
 
 
 def _is_torn(path: Path) -> bool:

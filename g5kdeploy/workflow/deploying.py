@@ -40,14 +40,16 @@ def boot_closures(session: Session) -> dict[str, Any]:
         raise InvalidUse(f"run {session.run.id} has no deployed nodes", hint="g5kdeploy deploy")
     addresses = _addresses(session, list(todo))
 
+    names = _names(session, addresses)
+
     def bring(node: str) -> Proof:
-        names = _names(session, addresses)
         if source is None:
             return _installed(session, node, todo[node], names)
         return _booted(session, node, todo[node], source, names)
 
     proofs = session.on_nodes(todo, bring)
     wrong = {}
+    came = {}
     for node, proof in proofs.items():
         facts = {
             "boot_id": proof.after.boot_id,
@@ -61,7 +63,8 @@ def boot_closures(session: Session) -> dict[str, Any]:
             continue
         stage = session.run.nodes()[node]["stage"]
         if stage != Stage.INSTRUMENTED.value or proof.changed:
-            session.run.set_node(node, stage=Stage.BOOTED.value, facts=facts)
+            came[node] = {"stage": Stage.BOOTED.value, "facts": facts}
+    session.run.set_nodes(came)
     if wrong:
         session.lose(dict(wrong))
     return {node: proof.after.release for node, proof in proofs.items()}
@@ -180,8 +183,7 @@ def exporters(session: Session) -> dict[str, Any]:
             return count
 
     series.update(session.on_nodes(todo, look))
-    for node in series:
-        session.run.set_node(node, stage=Stage.INSTRUMENTED.value)
+    session.run.set_nodes({node: {"stage": Stage.INSTRUMENTED.value} for node in series})
     return {"series": series}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
@@ -44,11 +45,15 @@ def install(session: Session) -> None:
 
 def _another_chance(session: Session, standing: set[str]) -> None:
     """Nodes that an earlier deployment lost are deployed anew; those too whose environment or kernel parameters changed."""
+    anew: dict[str, dict[str, Any]] = {}
     for name, node in session.run.nodes().items():
+        facts: dict[str, None] = {}
+        again = {"stage": Stage.RESERVED.value, "facts": facts}
         installed = node["facts"].get("environment")
         wanted = STANDARD if site_of(name) in standing else building.environment(session, node["role"])
         if installed is not None and installed != wanted:
-            session.run.set_node(name, stage=Stage.RESERVED.value, facts={"environment": None})
+            facts["environment"] = None
+            anew[name] = again
             session.emit.note("deploy", f"has {installed}, is deployed anew", name)
         booted = node["facts"].get("params")
         if booted is not None and booted != session.manifest.roles[node["role"]].params:
@@ -58,11 +63,13 @@ def _another_chance(session: Session, standing: set[str]) -> None:
                     cause=f"its job is not of type deploy, so that nothing brings {STANDARD} back while it lasts",
                     hint="g5kdeploy release, then begin anew; or job_types: [deploy]",
                 )
-            session.run.set_node(name, stage=Stage.RESERVED.value, facts={"params": None})
+            facts["params"] = None
+            anew[name] = again
             session.emit.note("deploy", "runs with other kernel parameters, is deployed anew", name)
         if node["stage"] == Stage.LOST.value:
-            session.run.set_node(name, stage=Stage.RESERVED.value, lost_because="")
+            anew[name] = {**again, "lost_because": ""}
             session.emit.note("deploy", f"was lost ({node['lost_because']}), is tried again", name)
+    session.run.set_nodes(anew)
 
 
 # Jobs of type deploy
@@ -82,13 +89,15 @@ def _deploy(session: Session, nodes: list[str]) -> None:
     except Problem as problem:
         session.check_job(problem)
         raise
+    came = {}
     for node in verdicts.ok:
         vlan = vlans[site_of(node)]
         address = kadeploy.in_vlan(node, vlan) if vlan is not None else node
         session.reach.move(node, address)
-        session.reach.forget(node)
         facts = {"environment": wanted[node], "address": address if vlan is not None else None}
-        session.run.set_node(node, stage=Stage.DEPLOYED.value, facts=facts)
+        came[node] = {"stage": Stage.DEPLOYED.value, "facts": facts}
+    session.reach.forget(*came)
+    session.run.set_nodes(came)
     if verdicts.ko:
         session.lose({node: Failure(f"{node} was not deployed", cause=why) for node, why in verdicts.ko.items()})
 

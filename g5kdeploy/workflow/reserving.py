@@ -205,10 +205,14 @@ def _assign(session: Session, reservation: Reservation, deadline: Deadline) -> d
     roles = reservations.assign(session.api, reservation, deadline)
     described = hardware.hardware(session.api, reservation.nodes, deadline)
     known = session.run.nodes()
-    for role, names in roles.items():
-        for name in names:
-            if name not in known:
-                session.run.set_node(name, role=role, stage=Stage.RESERVED.value, hardware=described[name])
+    session.run.set_nodes(
+        {
+            name: {"role": role, "stage": Stage.RESERVED.value, "hardware": described[name]}
+            for role, names in roles.items()
+            for name in names
+            if name not in known
+        }
+    )
     return {role: list(names) for role, names in roles.items()}
 
 

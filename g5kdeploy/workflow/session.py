@@ -156,8 +156,10 @@ class Session:
 
     def lose(self, failed: dict[str, Problem]) -> None:
         """Give up on nodes; raises when a role has not enough of them left."""
+        self.run.set_nodes(
+            {name: {"stage": Stage.LOST.value, "lost_because": str(problem)} for name, problem in failed.items()}
+        )
         for name, problem in failed.items():
-            self.run.set_node(name, stage=Stage.LOST.value, lost_because=str(problem))
             self.emit.warn("lost", str(problem), name)
         for name, wanted in self.experiment.roles.items():
             left = len(self.nodes(role=name))

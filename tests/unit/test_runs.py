@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from g5kdeploy.base import files
 from g5kdeploy.base.files import Held
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.events.event import Emitter, State
 from g5kdeploy.events.failure import ExitCode, InvalidUse, exit_code
 from g5kdeploy.experiment import load
+from g5kdeploy.node import fan_out
 from g5kdeploy.runs import NoRun, PhaseState, Run, find, key_of, list_runs, new_id, runs_folder, unreleased, versions
 
 FILE = "apiVersion: g5kdeploy/v1\nname: small\nroles: {server: {nodes: 1}}\n"
@@ -73,18 +76,44 @@ def test_a_failed_or_killed_phase_is_not_done(experiment: Path) -> None:
     assert run.done("deploy", "k") is None
 
 
-def test_a_change_that_raises_changes_nothing(experiment: Path) -> None:
+def test_a_change_that_raises_changes_nothing(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make(experiment)
-
-    def change_half() -> None:
-        with run.change() as document:
-            document["released"] = True
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        change_half()
+    with pytest.raises(TypeError):
+        run.set(released=object())
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space") as caught:
+            run.set(released=True)
+    assert caught.value.filename == str(run.folder / "run.json")
     assert run.released is False
     assert Run.open(run.folder).released is False
+    run.set(released=True)
+    assert Run.open(run.folder).released is True
+
+
+def test_what_many_threads_note_down_is_on_the_disk_when_each_goes_on(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(experiment)
+    path, names = run.folder / "run.json", [f"vm-{number}" for number in range(60)]
+    written: list[int] = []
+    write = files.write
+    monkeypatch.setattr(files, "write", lambda *args: (written.append(1), time.sleep(0.02), write(*args)))
+    run.set_nodes({name: {"role": "server", "hardware": {"name": name}} for name in names})
+    assert len(written) == 1
+
+    def note(name: str) -> None:
+        run.set_node(name, stage="booted", facts={"é": name})
+        node = json.loads(path.read_text())["nodes"][name]
+        assert node == {"role": "server", "stage": "booted", "facts": {"é": name}, "hardware": {"name": name}}
+        run.warn(name)
+        assert name in json.loads(path.read_text())["warnings"]
+
+    assert fan_out(names, note) == dict.fromkeys(names)
+    assert len(written) < 1 + len(names), "those who come together are written together"
+    assert run.document() == json.loads(path.read_text())
+    files.write_json(path.with_name("same.json"), run.document())
+    assert path.read_text() == path.with_name("same.json").read_text()
 
 
 def test_nodes_facts_are_merged(experiment: Path) -> None:
