@@ -44,6 +44,9 @@ class Unmanned:
     def delete(self, number: int, user: str) -> str:
         raise Refused(500, 1, REFUSAL, "Oar server error")
 
+    def signal(self, number: int, user: str, name: str | None) -> str:
+        raise Refused(400, 1, REFUSAL)
+
     def walltime(self, number: int) -> WalltimeStatus:
         raise Refused(500, 1, REFUSAL, "Oar server error")
 

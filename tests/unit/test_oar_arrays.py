@@ -216,13 +216,14 @@ def test_documents_are_told_in_yaml_too(site: Site) -> None:
     assert yaml.safe_load(site("oarnodes -Y").out)[2]["network_address"] == "a-2.lab"
 
 
-def test_a_store_of_the_first_version_is_gone_on_with(site: Site) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_store_of_an_earlier_version_is_gone_on_with(site: Site, version: int) -> None:
     site("oarsub -l nodes=1,walltime=1", "sleep 1000")
     site.oar.stop()
     with sqlite3.connect(site.folder / "oar.sqlite") as database:
-        for column in ("array", "array_index", "anterior"):
+        for column in ("checkpoint", "signal", *(("array", "array_index", "anterior") if version == 1 else ())):
             database.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
-        database.execute("PRAGMA user_version = 1")
+        database.execute(f"PRAGMA user_version = {version}")
     database.close()
     site.open()
     assert (site.job(1).array, site.job(1).array_index, site.job(1).anterior) == (1, 1, ())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from g5kdeploy.lab.oar import Oar, Resource
+from g5kdeploy.lab.oar import Oar, Refused, Resource
 from g5kdeploy.lab.oar.options import BadOption, read
 from g5kdeploy.lab.oar.shell import Shell
 from tests.contract.oar_player import FakeTime
@@ -147,3 +147,63 @@ def test_nodes_are_listed(shell: Shell, oar: Oar) -> None:
     assert "state: Absent (standby)\n" in shell.run("oarnodes", ["a-2.lab"], "jdoe").out
     assert shell.run("oarnodes", ["a-3.lab"], "jdoe").out == "/!\\ No nodes to display...\n"
     assert json.loads(shell.run("oarnodes", ["-J"], "jdoe").out)["1"]["network_address"] == "a-1.lab"
+
+
+@pytest.mark.parametrize(
+    ("words", "ends"), [("-c", 12), ("-s USR1", 10), ("-s SIGHUP", 1), ("-s 18", None), ("-s NOSUCH", None)]
+)
+def test_a_signal_goes_to_the_command(shell: Shell, oar: Oar, time: FakeTime, words: str, ends: int | None) -> None:
+    name = words[3:]
+    begin, how = "Checkpointing the job 1 ...", "checkpoint itself"
+    kinds = ["CHECKPOINT", "CHECKPOINT_SUCCESS"]
+    if name:
+        begin, how = f"Signaling the job 1 with {name} signal.\n", f"signal itself with {name}"
+        kinds = [f"SIGNAL_{name}", "SIG_SUCCESS"]
+    shell.run("oarsub", ["-l", "nodes=1", "sleep 1000"], "jdoe")
+    early = shell.run("oardel", [*words.split(), "1"], "jdoe")
+    verb = "checkpoint" if words == "-c" else "signal"
+    assert (early.err, early.status) == (f"Cannot {verb} 1 ; This job is not running.\n", 5)
+    assert early.out.endswith("ERROR.\n")
+    time.run(oar, 3)
+    other = shell.run("oardel", [*words.split(), "1"], "mtest")
+    assert (other.err, other.status) == (f"Cannot {verb} 1 ; You are not the right user.\n", 1)
+    done = shell.run("oardel", [*words.split(), "1"], "jdoe")
+    assert (done.out, done.err, done.status) == (f"{begin}DONE.\nThe job 1 was notified to {how} on a-1.lab.\n", "", 0)
+    job = oar.job(1)
+    assert job is not None and [event.type for event in job.events][1:3] == kinds
+    time.run(oar, 6)
+    job = oar.job(1)
+    assert job is not None and (job.exit_code, job.state) == (ends, "Running" if ends is None else "Terminated")
+
+
+def test_a_job_is_told_that_its_end_is_near(shell: Shell, oar: Oar, time: FakeTime) -> None:
+    shell.run(
+        "oarsub",
+        ["-t", "deploy", "-l", "nodes=1,walltime=0:1", "--checkpoint", "30", "--signal", "18", "sleep 1000"],
+        "jdoe",
+    )
+    shell.run("oarsub", ["-t", "noop", "-l", "nodes=1,walltime=0:1", "--checkpoint", "20"], "jdoe")
+    time.run(oar, 80)
+    for number, host in ((1, "127.0.0.1"), (2, "a-2.lab")):
+        job = oar.job(number)
+        assert job is not None
+        told = [(event.type, event.description) for event in job.events if "CHECKPOINT" in event.type]
+        assert told and told == told[:2] * (len(told) // 2), "at each look for jobs that are past their walltime"
+        assert told[:2] == [
+            ("CHECKPOINT", f"Checkpoint requested on {host}"),
+            ("CHECKPOINT_SUCCESSFULL", f"The job {number} was notified to checkpoint itself on {host}"),
+        ]
+
+
+def test_options_of_oardel_that_are_not_for_users(shell: Shell) -> None:
+    for option, named in (("-b", "-b"), ("--force-terminate-finishing-job", "--force-terminate-finishing-job")):
+        said = shell.run("oardel", [option, "1"], "jdoe")
+        assert (said.err, said.status) == (f"You must be oar or root to use the {named} option\n", 8)
+
+
+def test_numbers_are_numbers_over_the_api_too(oar: Oar) -> None:
+    for option in ("signal", "checkpoint", "anterior"):
+        with pytest.raises(Refused) as caught:
+            oar.submit("jdoe", {"resource": "nodes=1", "command": "sleep 1", option: "x"})
+        expected = (500, 1, f'Value "x" invalid for option {option} (number expected)\n')
+        assert (caught.value.status, caught.value.exit_code, caught.value.message) == expected

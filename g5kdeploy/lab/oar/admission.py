@@ -52,6 +52,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "anterior": ("anterior", "dependencies"),
     "hold": ("hold",),
 }
+_NUMBERS = ("anterior", "checkpoint", "signal")
 _KNOWN = {key: option for option, keys in _OPTIONS.items() for key in keys}
 
 
@@ -95,6 +96,8 @@ class Order:
     """Whether a job key is to be imported."""
     held: bool = False
     anterior: tuple[int, ...] = ()
+    checkpoint: int = 0
+    signal: int = 12
     notices: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """What oarsub prints to standard error on the way."""
@@ -153,7 +156,9 @@ def read(user: str, request: Mapping[str, object], now: float) -> Order:
         initial_request=_command_line(options, command),
         keyed="import-job-key-from-file" in options,
         held="hold" in options,
-        anterior=tuple(int(number) for number in _texts(options.get("anterior")) if number.isdigit()),
+        anterior=tuple(map(int, _texts(options.get("anterior")))),
+        checkpoint=int(_text(options, "checkpoint") or 0),
+        signal=int(_text(options, "signal") or 12),
         warnings=warnings,
     )
 
@@ -209,6 +214,10 @@ def _options(request: Mapping[str, object]) -> tuple[dict[str, object], str | No
     if script is None and command is None and "reservation" not in options:
         text = "A job must have a script, a command (script_path) or must be a reservation!"
         raise Refused(400, 5, text, "Missing Required Field")
+    for name in _NUMBERS:
+        if wrong := [value for value in _texts(options.get(name)) if not re.fullmatch(r"[-+]?[0-9]+", value)]:
+            text = f'Value "{wrong[0]}" invalid for option {name} (number expected)\n'
+            raise Refused(500, 1, text, "Oar server error")
     as_text = None if script is None else " ".join(_texts(script))
     return options, None if command is None else " ".join(_texts(command)), as_text
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 
 from g5kdeploy.base.clock import Clock
 from g5kdeploy.lab.oar.model import Command, Job
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NOT_FOUND = 127 << 8
+_WITHOUT_EFFECT = frozenset(
+    {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
+    | {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+)
+"""Signals that end no process."""
 _QUIET = ("echo", "true", ":", "cd", "export", "date", "hostname")
 
 
@@ -20,15 +26,20 @@ class Played:
         self._clock = clock
         self._ends_at = ends_at
         self._status = status
-        self._killed = False
+        self._signal = 0
 
     def poll(self) -> int | None:
-        if self._killed:
-            return 15
+        if self._signal:
+            return self._signal
         return self._status if self._clock.wall() >= self._ends_at else None
 
     def kill(self) -> None:
-        self._killed = True
+        self._signal = signal.SIGTERM
+
+    def signal(self, number: int) -> None:
+        """It catches none: whatever ends a process by default ends it."""
+        if number not in _WITHOUT_EFFECT:
+            self._signal = self._signal or number
 
 
 def play(job: Job, again: bool, clock: Clock) -> Command:

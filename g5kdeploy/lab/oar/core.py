@@ -143,6 +143,8 @@ class Core:
             array=entry.array,
             array_index=entry.array_index,
             anterior=entry.anterior,
+            checkpoint=entry.checkpoint,
+            signal=entry.signal,
         )
         self.admit(again)
         for other in self.live.values():

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from g5kdeploy.base.clock import SYSTEM, Clock
-from g5kdeploy.lab.oar import admission, holding, insertion, life, planning, records, walltimes
+from g5kdeploy.lab.oar import admission, holding, insertion, life, planning, records, signals, walltimes
 from g5kdeploy.lab.oar.core import HOLDING, STEP, Core
 from g5kdeploy.lab.oar.inventory import Inventory
 from g5kdeploy.lab.oar.model import (
@@ -104,7 +104,7 @@ class Oar:
         core = self._core
         for _ in range(100):  # a step makes others due at the same moment only a few times
             moved = life.step(core)
-            moved = life.patrol(core) or moved
+            moved = life.patrol(core, signals.remind) or moved
             if core.wall() >= planning.next_at(core):
                 planning.run_pass(core)
                 moved = True
@@ -308,6 +308,11 @@ class Oar:
             self._stir()
         registered = f"Deleting the job = {number} ...REGISTERED.\n"
         return f"{registered}The job(s) [ {number} ] will be deleted in the near future.\n"
+
+    def signal(self, number: int, user: str, name: str | None) -> str:
+        """Send a signal to a running job, None: the one for checkpoints. The machine it goes to, or `Refused`."""
+        with self._changed, self._store.transaction():
+            return signals.ask(self._core, number, user, name)
 
     def walltime(self, number: int) -> WalltimeStatus:
         """What can be changed of a job's walltime, and what was; `Refused` (404) for no such job."""

@@ -39,14 +39,16 @@ def step(core: Core) -> bool:
     return moved
 
 
-def patrol(core: Core) -> bool:
-    """End the jobs whose walltime is over, every `PATROL` seconds."""
+def patrol(core: Core, otherwise: Callable[[Core, Entry, int], None]) -> bool:
+    """End the jobs whose walltime is over, every `PATROL` seconds; `otherwise(core, job, now)` sees the other running ones."""
     if core.wall() < core.last_patrol + PATROL / core.pace:
         return False
     core.last_patrol = core.wall()
     now = core.now()
     for entry in list(core.live.values()):
         over = entry.state == "Running" and now > entry.started_at + entry.walltime
+        if entry.state == "Running" and not over:
+            otherwise(core, entry, now)
         if over and not core.store.is_fragged(entry.id):
             core.frag(entry, "root")
             span = f"start: {entry.started_at} + walltime:{entry.walltime} > current time: {now}"
@@ -210,10 +212,10 @@ def _kill_running(core: Core, entry: Entry) -> None:
 
 
 def _kill_text(core: Core, entry: Entry) -> str:
-    return f"[Leon] Send the kill TERM signal to oarexec on {_first_host(core, entry)} for job {entry.id}"
+    return f"[Leon] Send the kill TERM signal to oarexec on {first_host(core, entry)} for job {entry.id}"
 
 
-def _first_host(core: Core, entry: Entry) -> str:
+def first_host(core: Core, entry: Entry) -> str:
     """Where the job's command runs: on its first node, or on the frontend."""
     if any(entry.has_type(name) for name in _ON_FRONTEND):
         return core.frontend

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 NodeState = Literal["Alive", "Absent", "Suspected", "Dead", "Standby"]
 
@@ -174,6 +174,14 @@ class Command(Protocol):
         """Ask it to end, and return at once; `poll` tells when it has."""
 
 
+@runtime_checkable
+class Signalled(Protocol):
+    """A command that takes signals; others are not told."""
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+
+
 class DirectoryMissing(Exception):
     """Raised by `run_command` when the job's directory is not there: the job ends in Error."""
 
@@ -218,6 +226,9 @@ class Scheduler(Protocol):
 
     def delete(self, number: int, user: str) -> str:
         """Ask for a job's end; oardel's text (`Deleting the job = N ...REGISTERED.`...), or `Refused`."""
+
+    def signal(self, number: int, user: str, name: str | None) -> str:
+        """Send a signal to a running job, None: the one for checkpoints. The machine it goes to, or `Refused`."""
 
     def walltime(self, number: int) -> WalltimeStatus: ...
 

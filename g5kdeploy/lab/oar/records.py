@@ -50,6 +50,8 @@ def _entry(order: admission.Order, now: int, line: str) -> Entry:
         requested_start=start,
         started_at=start,
         anterior=order.anterior,
+        checkpoint=order.checkpoint,
+        signal=order.signal,
     )
 
 

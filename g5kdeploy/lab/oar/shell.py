@@ -23,12 +23,17 @@ _CHANGE = "force whole delay-next-jobs timeout=i help|h version|V"
 _ABSENT = {
     "oarsub": ("xml", "yaml", "dumper"),
     "oarstat": ("compact", "gantt", "accounting", "sql", "xml", "dumper", "format"),
-    "oardel": ("checkpoint", "signal", "besteffort", "sql", "force-terminate-finishing-job"),
+    "oardel": ("sql",),
     "oarhold": ("sql", "running"),
     "oarresume": ("sql",),
     "oarnodes": ("sql", "resource", "xml", "dumper", "events"),
 }
 """Options that the real commands have and these have not."""
+_FOR_MASTERS = (
+    ("force-terminate-finishing-job", 8, "--force-terminate-finishing-job"),
+    ("besteffort", 8, "-b"),
+)
+"""Options of oardel that are not for users: exit status, and how it names them."""
 VERSION = "OAR version: 2.5.10 (the lab's)\n"
 
 _SYNTAX_ERROR = f"Syntax error.\n\nUsage: {USAGES['oarwalltime']}\n"
@@ -121,6 +126,12 @@ class Shell:
         if not given.rest:
             return Said(usage("oardel"), status=1)
         wanted, err = self._wanted(given)
+        if "checkpoint" in given or "signal" in given:
+            name = None if "checkpoint" in given else given.last("signal")
+            return self._signal(wanted, caller.user, name, err)
+        for option, status, said in _FOR_MASTERS:
+            if option in given:
+                return Said(err=f"{err}You must be oar or root to use the {said} option\n", status=status)
         out, status, registered = "", 4 if err else 0, []
         for one in wanted:
             try:
@@ -134,6 +145,25 @@ class Shell:
                 registered.append(one)
         if registered:
             out += f"The job(s) [ {' '.join(registered)} ] will be deleted in the near future.\n"
+        return Said(out, err, status)
+
+    def _signal(self, wanted: Sequence[str], user: str, name: str | None, err: str) -> Said:
+        """Signals for jobs: checkpoints where no name is given."""
+        out, status = "", 4 if err else 0
+        for one in wanted:
+            begin = (
+                f"Checkpointing the job {one} ..." if name is None else f"Signaling the job {one} with {name} signal.\n"
+            )
+            what = "checkpoint" if name is None else "signal"
+            try:
+                host = self._scheduler.signal(number(one), user, name)
+            except Refused as refused:
+                out += f"{begin}ERROR.\n"
+                err += f"Cannot {what} {one} ; {refused.message}\n"
+                status = refused.exit_code
+            else:
+                how = "checkpoint itself" if name is None else f"signal itself with {name}"
+                out += f"{begin}DONE.\nThe job {one} was notified to {how} on {host}.\n"
         return Said(out, err, status)
 
     def _hold(self, do: Callable[[int, str], None], word: str, given: Given, caller: Caller) -> Said:

@@ -14,7 +14,7 @@ from g5kdeploy.lab.oar.grammar import Alternative, Group
 from g5kdeploy.lab.oar.inventory import Mask
 from g5kdeploy.lab.oar.model import FINAL_STATES, OUT_OF_PLAN, Event, NodeState
 
-VERSION = 2
+VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -24,7 +24,8 @@ CREATE TABLE jobs (
     requested_start INTEGER NOT NULL, submitted_at INTEGER NOT NULL, started_at INTEGER NOT NULL,
     stopped_at INTEGER NOT NULL, scheduled_at INTEGER, exit_code INTEGER, alternative INTEGER NOT NULL,
     resubmits INTEGER NOT NULL, assigned TEXT NOT NULL, predicted TEXT NOT NULL, stage TEXT NOT NULL,
-    due REAL NOT NULL, change TEXT, array INTEGER NOT NULL, array_index INTEGER NOT NULL, anterior TEXT NOT NULL
+    due REAL NOT NULL, change TEXT, array INTEGER NOT NULL, array_index INTEGER NOT NULL, anterior TEXT NOT NULL,
+    checkpoint INTEGER NOT NULL, signal INTEGER NOT NULL
 );
 CREATE INDEX jobs_by_state ON jobs (state);
 CREATE INDEX jobs_by_user ON jobs (user);
@@ -48,7 +49,12 @@ ALTER TABLE jobs ADD COLUMN array INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN array_index INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE jobs ADD COLUMN anterior TEXT NOT NULL DEFAULT '[]';
 """
-"""What a store of the first version lacks."""
+_FROM_2 = """
+ALTER TABLE jobs ADD COLUMN checkpoint INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN signal INTEGER NOT NULL DEFAULT 12;
+"""
+_LACKING = {1: _FROM_1 + _FROM_2, 2: _FROM_2}
+"""What stores of earlier versions lack."""
 
 
 @dataclass
@@ -105,6 +111,10 @@ class Entry:
     """The first job of the array that it is of; 0 for none."""
     array_index: int = 1
     anterior: tuple[int, ...] = ()
+    checkpoint: int = 0
+    """How many seconds before its end the job is to be told; 0 for not at all."""
+    signal: int = 12
+    """How it is told."""
 
     @property
     def walltime(self) -> int:
@@ -152,8 +162,8 @@ class Store:
         version = self._writer.execute("PRAGMA user_version").fetchone()[0]
         if version == VERSION:
             return
-        if version == 1:
-            self._writer.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version = {VERSION}; COMMIT;")
+        if version in _LACKING:
+            self._writer.executescript(f"BEGIN; {_LACKING[version]} PRAGMA user_version = {VERSION}; COMMIT;")
             return
         if version:
             raise sqlite3.DatabaseError(f"it was written by another version of g5kdeploy ({version}, not {VERSION})")
