@@ -43,6 +43,12 @@ def _closures(session: Session) -> Any:
     return {n: r.toplevel for n, r in session.manifest.roles.items()} if manifest.exists() else None
 
 
+def _booted(session: Session) -> Any:
+    """What the nodes run: closures and kernel parameters."""
+    params = session.experiment.kernel.params
+    return [_closures(session), params] if params else _closures(session)
+
+
 PHASES = (
     Phase(
         "build",
@@ -71,8 +77,8 @@ PHASES = (
         deploying.deploy,
         lambda s: [_job(s), _closures(s), building.environment_key(s), s.experiment.document()["kernel"]],
     ),
-    Phase("check", checking.check, lambda s: [_job(s), _closures(s), checking.script_hash(s)]),
-    Phase("bench", measuring.bench, lambda s: [_job(s), _closures(s), s.experiment.document().get("benchmark")]),
+    Phase("check", checking.check, lambda s: [_job(s), _booted(s), checking.script_hash(s)]),
+    Phase("bench", measuring.bench, lambda s: [_job(s), _booted(s), s.experiment.document().get("benchmark")]),
     Phase("collect", measuring.collect_all, lambda s: [_job(s)], skippable=False),
     Phase("report", reporting.report, lambda s: None, skippable=False),
     Phase("release", reserving.release, lambda s: None, skippable=False),
@@ -89,16 +95,16 @@ AFTER_FAILURE = ("collect", "report", "release")
 """What is done all the same when a phase before them failed."""
 
 
-def chosen(phases: Sequence[str] = (), first: str = "", last: str = "") -> list[str]:
-    """The names of the phases to do, in their order; raises `InvalidUse` for a name that is none."""
-    unknown = [name for name in (*phases, first, last) if name and name not in NAMES]
+def chosen(phases: Sequence[str] | None = None, first: str | None = None, last: str | None = None) -> list[str]:
+    """The names of the phases to do (None: all), in their order; raises `InvalidUse` for a name that is none."""
+    unknown = [name for name in (*(phases or ()), first, last) if name is not None and name not in NAMES]
     if unknown:
-        raise InvalidUse(f"there is no phase {', '.join(unknown)}", hint=f"the phases are: {', '.join(NAMES)}")
-    begin = NAMES.index(first) if first else 0
-    end = NAMES.index(last) if last else len(NAMES) - 1
+        raise InvalidUse(f"there is no phase `{', '.join(unknown)}`", hint=f"the phases are: {', '.join(NAMES)}")
+    begin = 0 if first is None else NAMES.index(first)
+    end = len(NAMES) - 1 if last is None else NAMES.index(last)
     if begin > end:
         raise InvalidUse(f"{first} comes after {last}: nothing is left to do")
-    return [name for name in NAMES[begin : end + 1] if not phases or name in phases]
+    return [name for name in NAMES[begin : end + 1] if phases is None or name in phases]
 
 
 def site_of(experiment: Experiment, testbed: Testbed) -> str:

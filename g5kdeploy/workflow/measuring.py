@@ -51,34 +51,54 @@ def _known(session: Session) -> dict[str, Any]:
 
 
 def _attempt(session: Session) -> Workload:
-    """The workload to run or to attach to. One that failed, another command, or --again make another attempt.
+    """The workload to run or to attach to. One that failed, another measurement, or --again make another attempt.
 
-    What an earlier attempt still does is ended, and its samples are put aside: nothing is counted together.
+    Another measurement is one by another role or command, or on nodes that were booted since. What an earlier attempt
+    still does is ended, and what came of it is put aside: nothing is counted together.
     """
     asked = workload(session)
+    assert session.experiment.benchmark is not None
     known = _known(session)
     number = known.get("attempt", 1)
-    if known and (known.get("failed") or session.again or known["command"] != asked.command):
-        for node in session.nodes(role=known["role"], at_least=Stage.BOOTED):
-            deadline = session.deadline(START_SECONDS, f"the end of the earlier workload on {node}")
-            with contextlib.suppress(Problem):
-                collect.stop_workload(session.reach.remote(node), asked, deadline)
-                collect.stop_scraper(session.reach.remote(node), scraper(session, node), deadline)
-        for node in session.run.nodes():
-            folder = session.run.node_folder(node)
-            if (folder / "samples").is_dir():
-                (folder / "samples").rename(folder / f"samples-{number}")
-            (session.run.metrics / f"{node}.parquet").unlink(missing_ok=True)
+    boots = {node: session.run.nodes()[node]["facts"].get("boot_id") for node in session.nodes(at_least=Stage.BOOTED)}
+    if known:
+        before = known.get("boots", {})
+        booted_since = any(before.get(node, boot) != boot for node, boot in boots.items())
+        other = (known["role"], known["command"]) != (session.experiment.benchmark.role, asked.command)
+        if not (known.get("failed") or session.again or other or booted_since):
+            return asked
+        _end_attempt(session, known["role"], asked)
+        _put_aside(session, number)
         number += 1
-    elif known:
-        return asked
-    assert session.experiment.benchmark is not None
-    session.run.set(
-        benchmark={
-            "role": session.experiment.benchmark.role, "command": asked.command, "attempt": number, "nodes": {},
-        }
-    )  # fmt: skip
+    role = session.experiment.benchmark.role
+    session.run.set(benchmark={"role": role, "command": asked.command, "attempt": number, "boots": boots, "nodes": {}})
     return workload(session)
+
+
+def _end_attempt(session: Session, role: str, asked: Workload) -> None:
+    """End what an attempt still does on the nodes: its workload, and the scrapers; those out of sight are passed over."""
+    working = session.nodes(role=role, at_least=Stage.BOOTED)
+    scraped = session.instrumented()
+
+    def end(node: str) -> None:
+        deadline = session.deadline(START_SECONDS, f"the end of the earlier attempt on {node}")
+        remote = session.reach.remote(node)
+        if node in working:
+            collect.stop_workload(remote, asked, deadline)
+        if node in scraped:
+            collect.stop_scraper(remote, scraper(session, node), deadline)
+
+    fan_out({*working, *scraped}, end)
+
+
+def _put_aside(session: Session, number: int) -> None:
+    """What came of an attempt, under names with its number."""
+    for node in session.run.nodes():
+        folder = session.run.node_folder(node)
+        for path in (folder / "samples", folder / "files", folder / "workload.log"):
+            if path.exists():
+                path.rename(path.with_stem(f"{path.stem}-{number}"))
+        (session.run.metrics / f"{node}.parquet").unlink(missing_ok=True)
 
 
 def bench(session: Session) -> dict[str, Any]:
@@ -225,9 +245,7 @@ def collect_all(session: Session) -> dict[str, Any]:
     failed = {node: answer for node, answer in answers.items() if isinstance(answer, Problem)}
     counted = write_metrics(session)
     session.run.set(samples={"count": counted})
-    for node, lost in missing.items():
-        for what in lost:
-            session.run.warn(f"{node}: {what}")
+    session.run.warn(*(f"{node}: {what}" for node, lost in missing.items() for what in lost))
     if failed:
         session.check_job(next(iter(failed.values())))
         session.lose(failed)

@@ -90,6 +90,34 @@ def test_a_benchmark_is_attempted_anew_on_nodes_that_were_kept(place: Place) -> 
         assert done.returncode == 0, done.stderr
     for node in place.nodes.values():
         assert (node.folder / "append").read_text().startswith("quiet nosmt init=")
+    done = place.call("bench", str(place.experiment))  # and measured anew
+    assert done.returncode == 0, done.stderr
+    assert place.workloads() == [3, 3]
+    assert place.document()["benchmark"]["attempt"] == 4
     assert place.call("release", str(place.experiment)).returncode == 0
     assert place.submissions() == 1
     assert list(place.held()) == []
+
+
+def test_a_benchmark_of_another_role_is_another_attempt(place: Place) -> None:
+    roles = {"worker": {"nodes": 1}, "other": {"nodes": 1}}
+    bench = {"command": "sh /node/workload; echo out > /node/out", "scrape_interval": 0.2, "files": ["/node/out"]}
+    place.write(roles=roles, benchmark={**bench, "role": "worker"})
+    done = place.run("--keep")
+    assert done.returncode == 0, done.stderr
+    second, first = place.nodes  # the file has its roles in the order of the alphabet
+    assert place.workloads() == [0, 1]
+    place.write(roles=roles, benchmark={**bench, "role": "other"})
+    done = place.run("--keep")
+    assert done.returncode == 0, done.stderr
+    assert place.workloads() == [1, 1]
+    told = json.loads(done.stdout)
+    assert list(told["workload"]) == [second]
+    assert place.document()["benchmark"]["attempt"] == 2
+    folder = place.folders[-1].parent / "nodes"
+    assert (folder / first / "samples-1").is_dir() and (folder / first / "workload-1.log").is_file()
+    assert (folder / first / "files-1").is_dir() and not (folder / first / "files").exists()
+    assert (folder / second / "workload.log").is_file() and (folder / second / "files").is_dir()
+    done = place.run()  # nothing was changed: what is over is not run again
+    assert done.returncode == 0, done.stderr
+    assert place.workloads() == [1, 1]
