@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shlex
 import shutil
 import tempfile
@@ -47,7 +48,8 @@ done
 def fetch_files(remote: Remote, paths: Sequence[str], to: Path, deadline: Deadline, limit: int = LIMIT) -> Files:
     """Bring files and folders (shell patterns allowed) into `to`, under their own paths without the leading slash.
 
-    Links that lead out of `to` and device files do not come. Raises `Overflow` above `limit` bytes.
+    Links that lead out of `to` and device files do not come. What came before stays: where a file is now a folder, or
+    the other way round, it is called `NAME.earlier`. Raises `Overflow` above `limit` bytes.
     """
     patterns = [_pattern(path) for path in paths]
     if not patterns:
@@ -60,11 +62,36 @@ def fetch_files(remote: Remote, paths: Sequence[str], to: Path, deadline: Deadli
         archive, tree = Path(aside, "files.tar"), Path(aside, "tree")
         size = remote.stream(_PACK.format(patterns=" ".join(patterns)), archive, deadline, limit)
         tree.mkdir()
-        came = unpack(archive, tree, missing)
-        for name in came:
-            (to / name).parent.mkdir(parents=True, exist_ok=True)
-            (tree / name).replace(to / name)
+        unpack(archive, tree, missing)
+        came = _settle(tree, to)
     return Files(tuple(came), missing, size)
+
+
+def _settle(tree: Path, to: Path) -> list[str]:
+    """Move the files and links of a tree into a folder, and name them."""
+    came = []
+    for path in sorted(tree.rglob("*")):
+        name = path.relative_to(tree)
+        if path.is_dir() and not path.is_symlink():
+            _make_room(to / name, folder=True)
+            (to / name).mkdir(exist_ok=True)
+            continue
+        _make_room(to / name, folder=False)
+        path.replace(to / name)
+        came.append(str(name))
+    return came
+
+
+def _make_room(place: Path, *, folder: bool) -> None:
+    """Rename what came earlier and is of another kind than what comes now."""
+    is_folder = place.is_dir() and not place.is_symlink()
+    if not os.path.lexists(place) or (is_folder if folder else not is_folder):
+        return
+    number, earlier = 1, place.with_name(f"{place.name}.earlier")
+    while os.path.lexists(earlier):
+        number += 1
+        earlier = place.with_name(f"{place.name}.earlier-{number}")
+    place.rename(earlier)
 
 
 def _pattern(path: str) -> str:

@@ -50,11 +50,17 @@ if [ -n "$as" ]; then place "$a/$n" "$d/$as"; else place "$a" "$d"; fi
 # tar's status 1 means that a file changed while it was read: a log that is still written to does so.
 _PACK = """\
 set --
+l='
+'; paths=$l; names=$l
 for f in {patterns}; do
   if [ ! -e "$f" ]; then echo "$f: nothing there" >&2; exit 2; fi
   if [ -L "$f" ]; then f=$(readlink -f -- "$f"); fi
   case $f in /*) ;; *) f=$PWD/$f ;; esac
-  set -- "$@" -C "$(dirname -- "$f")" "./$(basename -- "$f")"
+  b=$(basename -- "$f")
+  case $paths in *"$l$f$l"*) continue ;; esac
+  case $names in *"$l$b$l"*) echo "$b is the name of two sources: copy them one after the other" >&2; exit 2 ;; esac
+  paths=$paths$f$l; names=$names$b$l
+  set -- "$@" -C "$(dirname -- "$f")" "./$b"
 done
 s=0; tar -c --format=pax --warning=no-file-changed -f - "$@" || s=$?
 [ $s -le 1 ] || exit $s
@@ -154,10 +160,11 @@ def bring(remote: Remote, paths: Sequence[str], to: Path, deadline: Deadline, *,
     folder = to if into or to.is_dir() else to.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        beside = tempfile.TemporaryDirectory(prefix=".g5kdeploy-", dir=folder)
     except OSError as error:
-        raise Failure(f"{folder} cannot be made", cause=error.strerror or str(error)) from error
+        raise Failure(f"{folder} cannot be made or written to", cause=error.strerror or str(error)) from error
     refused: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix=".g5kdeploy-", dir=folder) as aside:
+    with beside as aside:
         archive, tree = Path(aside, "files.tar"), Path(aside, "tree")
         command = _PACK.format(patterns=" ".join(pattern(path) for path in paths))
         remote.again(lambda: remote.stream(command, archive, deadline))
@@ -165,28 +172,31 @@ def bring(remote: Remote, paths: Sequence[str], to: Path, deadline: Deadline, *,
         came = unpack(archive, tree, refused)
         sizes = [(tree / name).lstat().st_size for name in came if not (tree / name).is_symlink()]
         copied = Copied(len(came), sum(sizes))
+        count = len(came) + len(refused)
         top = sorted(tree.iterdir())
         several = folder is to or len(top) > 1
         for one in top:
-            _place(one, to / one.name if several else to)
+            refused |= _place(one, to / one.name if several else to)
     if refused:
         names = ", ".join(f"{name} ({why})" for name, why in list(refused.items())[:SHOWN])
         more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
-        raise Failure(f"{remote.name}: {len(refused)} of {len(refused) + len(came)} did not come", cause=names + more)
+        raise Failure(f"{remote.name}: {len(refused)} of {count} did not come", cause=names + more)
     return copied
 
 
-def _place(source: Path, target: Path) -> None:
-    """Rename into place; a folder that is there already keeps what else it has."""
+def _place(source: Path, target: Path) -> dict[str, str]:
+    """Rename into place; a folder that is there already keeps what else it has. What cannot be, and why."""
     if source.is_dir() and not source.is_symlink() and target.is_dir():
+        refused: dict[str, str] = {}
         for child in sorted(source.iterdir()):
-            _place(child, target / child.name)
-        return
+            refused |= _place(child, target / child.name)
+        return refused
     try:
         target.parent.mkdir(exist_ok=True)
         source.replace(target)
     except OSError as error:
-        raise Failure(f"{target} cannot be written", cause=error.strerror or str(error)) from error
+        return {str(target): f"cannot be written: {error.strerror or error}"}
+    return {}
 
 
 def pattern(path: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 def unpack(archive: Path, tree: Path, refused: dict[str, str]) -> list[str]:
     """Unpack folders, files and harmless links, and name all but the folders; what is refused goes into `refused`."""
-    came = []
+    came: dict[str, None] = {}  # a file may be asked for twice
     base = tree.resolve()
     with tarfile.open(archive) as tar:
         tar.extraction_filter = lambda member, path: member  # checked here; later Pythons ask for a word on it
@@ -27,8 +27,8 @@ def unpack(archive: Path, tree: Path, refused: dict[str, str]) -> list[str]:
             if why:
                 refused[f"/{member.name.removeprefix('./')}"] = why
             elif not member.isdir():
-                came.append(member.name)
-    return came
+                came[member.name] = None
+    return list(came)
 
 
 def _refusal(member: tarfile.TarInfo, base: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.server
 import os
+import shutil
 import signal
 import threading
 import time
@@ -364,6 +365,45 @@ def test_files_come_under_their_own_paths(node: Remote, tmp_path: Path) -> None:
     assert got.missing["/nothing/*.x"] == "nothing there"
     assert "away" in " ".join(got.missing)
     assert [path.name for path in (tmp_path / "to").iterdir()] == [inside.split("/")[0]]  # nothing left aside
+
+
+def test_what_came_earlier_is_not_lost_to_what_comes_now(node: Remote, tmp_path: Path) -> None:
+    out, to = tmp_path / "out", tmp_path / "to"
+    inside = to / str(out).lstrip("/")
+
+    def fetch(**files: str | None) -> list[str]:
+        """A new folder with files (None: empty folders), brought as a whole and once more by name."""
+        shutil.rmtree(out, ignore_errors=True)
+        for name, text in files.items():
+            path = out / name.replace("__", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir() if text is None else path.write_text(text)
+        got = fetch_files(node, [str(out), f"{out}/*"], to, soon())
+        assert not got.missing
+        return [str(Path("/", name).relative_to(out)) for name in got.came]
+
+    assert fetch(a="file", b__c="below", d="same") == ["a", "b/c", "d"]
+    assert fetch(a__x="below", b="file", d="new") == ["a/x", "b", "d"]
+    assert fetch(a="file again", e=None) == ["a"]
+    assert {str(path.relative_to(inside)): path.read_text() for path in inside.rglob("*") if path.is_file()} == {
+        "a": "file again",
+        "a.earlier": "file",
+        "a.earlier-2/x": "below",
+        "b": "file",
+        "b.earlier/c": "below",
+        "d": "new",
+    }
+
+
+def test_a_link_to_a_folder_and_what_is_behind_it_come(node: Remote, tmp_path: Path) -> None:
+    (tmp_path / "out" / "v1").mkdir(parents=True)
+    (tmp_path / "out" / "v1" / "result").write_text("1")
+    (tmp_path / "out" / "current").symlink_to("v1")
+    got = fetch_files(node, [f"{tmp_path}/out", f"{tmp_path}/out/current/result"], tmp_path / "to", soon())
+    inside = tmp_path / "to" / str(tmp_path / "out").lstrip("/")
+    assert (inside / "current").readlink() == Path("v1")
+    assert (inside / "current" / "result").read_text() == (inside / "v1" / "result").read_text() == "1"
+    assert not got.missing
 
 
 def test_too_many_bytes_do_not_come(node: Remote, tmp_path: Path) -> None:

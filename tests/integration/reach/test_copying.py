@@ -105,6 +105,37 @@ def test_a_file_is_no_folder_and_a_folder_no_file(node: Remote, tmp_path: Path) 
     assert (tmp_path / "there" / "source").read_text() == "a file"
 
 
+def test_what_has_its_place_comes_beside_what_has_not(node: Remote, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / "source").mkdir(exist_ok=True)
+        (tmp_path / "source" / name).write_text(name)
+    (tmp_path / "there" / "source" / "b" / "mine").mkdir(parents=True)
+    with pytest.raises(Failure, match=r"1 of 3 did not come: .*/b \(cannot be written: Is a directory\)"):
+        bring(node, [str(tmp_path / "source")], tmp_path / "there", soon())
+    assert sorted(str(path.relative_to(tmp_path / "there")) for path in (tmp_path / "there").rglob("*")) == [
+        "source", "source/a", "source/b", "source/b/mine", "source/c",
+    ]  # fmt: skip
+
+
+def test_two_files_of_one_name_are_not_made_one(node: Remote, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "log").write_text(folder)
+    with pytest.raises(RemoteFailed, match="log is the name of two sources"):
+        bring(node, [f"{tmp_path}/*/log"], tmp_path / "back", soon(), into=True)
+    assert list((tmp_path / "back").iterdir()) == []
+    bring(node, [f"{tmp_path}/one/log", f"{tmp_path}/one/*"], tmp_path / "back", soon(), into=True)  # one file, twice
+    assert (tmp_path / "back" / "log").read_text() == "one"
+
+
+def test_a_target_that_cannot_be_written_is_told(node: Remote, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("1")
+    with pytest.raises(Failure, match=r"cannot be made or written to: (Not a directory|File exists)"):
+        bring(node, [f"{tmp_path}/file"], tmp_path / "file" / "below", soon())
+    with pytest.raises(Failure, match="cannot be made or written to: File name too long"):
+        bring(node, [f"{tmp_path}/file"], tmp_path / ("x" * 300), soon(), into=True)
+
+
 def test_an_archive_that_was_cut_leaves_nothing(node: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tree(tmp_path / "source")
     parcel = Parcel([source])
