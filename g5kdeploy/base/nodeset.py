@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from g5kdeploy.base.problem import Problem
 
+NAME = "[a-z0-9][a-z0-9.-]*"
+"""What the name of a node, a cluster or a site looks like, as a regular expression."""
 MOST = 100_000
 """Names in a set: more are a slip of the keyboard, and would fill the memory."""
 

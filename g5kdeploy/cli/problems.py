@@ -72,10 +72,15 @@ def _of_the_machine(error: OSError) -> Problem:
     """A full disk, a folder that cannot be written, and the like."""
     what = f"{error.filename} cannot be used" if error.filename else "this machine cannot go on"
     elsewhere = "G5KDEPLOY_HOME puts state and cache elsewhere, --runs the runs"
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return Problem(
-        what, cause=error.strerror or str(error), hint=f"make room there; {elsewhere}" if full else elsewhere
-    )
+    hints = {
+        errno.ENOSPC: f"make room there; {elsewhere}",
+        errno.EDQUOT: f"make room there; {elsewhere}",
+        errno.ENAMETOOLONG: "a name has at most 255 bytes, a path at most 4095",
+        errno.EMFILE: "ulimit -n says how many files a process may open",
+        errno.ENFILE: "the whole machine has too many files open",
+        errno.ENOMEM: "",
+    }
+    return Problem(what, cause=error.strerror or str(error), hint=hints.get(error.errno or 0, elsewhere))
 
 
 def explain(problem: Problem) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from g5kdeploy.base import nodeset
-from g5kdeploy.experiment.model import IMAGE, NAME, SITE, WORD, Experiment, Role, at, is_file
+from g5kdeploy.experiment.model import CLUSTER, IMAGE, NAME, SITE, WORD, Experiment, Role, at, is_file
 from g5kdeploy.experiment.source import Mistake, Mistakes, Place, Source, read
 
 FILE_NAME = "experiment.yaml"
@@ -34,7 +35,7 @@ def load(
     `overrides` go before what the file says, `defaults` stand in for what it does not say; keys are dotted
     ("exporter.port"). Raises `Mistakes` (exit code 2) with all that is wrong.
     """
-    file = Path(os.path.abspath(path / FILE_NAME if path.is_dir() else path))  # noqa: PTH100  links stay links
+    file = Path(os.path.abspath(_file(path)))  # noqa: PTH100  links stay links
     source = read(_shown(file, path))
     elsewhere = _merge(source, overrides or {}, defaults or {})
     experiment = _validate(source, elsewhere)
@@ -46,7 +47,12 @@ def load(
 
 def _shown(file: Path, given: Path) -> Path:
     """The file as the user wrote it, since that is what messages should say."""
-    return given / FILE_NAME if given.is_dir() else (file if given.is_absolute() else given)
+    return file if given.is_absolute() else _file(given)
+
+
+def _file(path: Path) -> Path:
+    """The experiment file in a folder, or at a path that is none, be it one that cannot be."""
+    return path / FILE_NAME if os.path.isdir(path) else path  # noqa: PTH112  an impossible path raises nothing
 
 
 def _merge(source: Source, overrides: Mapping[str, Given], defaults: Mapping[str, Given]) -> dict[Place, str]:
@@ -125,10 +131,12 @@ def _sentence(error: Any, place: Place, values: Any) -> tuple[str, str]:
     return f"{name} {_MUST_BE.get(kind, error['msg'])}", _as_it_should_be(kind, place, error["input"])
 
 
+_NODES_LETTERS = "small letters, digits, `.`, `-`; the first is a letter or a digit"
 _LETTERS = {
     NAME: "letters, digits, `.`, `_`, `-`; the first is a letter or a digit",
     WORD: "letters, digits, spaces, `.`, `_`, `-`; the first is a letter or a digit",
     SITE: "small letters, digits, `-`; the first is a letter",
+    CLUSTER: _NODES_LETTERS,
 }
 
 
@@ -195,23 +203,29 @@ def _cross_checks(source: Source, file: Path) -> None:
         hint = "leave out job_types, or say flavour: local-store"
         source.wrong(("flavour",), f"`flavour: {IMAGE}` needs a job of type deploy: kadeploy installs the images", hint)
     environment = values.get("environment")
-    if isinstance(environment, str) and is_file(environment) and not (file.parent / environment).is_file():
-        hint = f"no file {file.parent / environment}"
-        source.wrong(("environment",), f"the environment's description `{environment}` does not exist", hint)
+    if isinstance(environment, str) and is_file(environment) and (why := _missing("file", file.parent / environment)):
+        source.wrong(("environment",), f"the environment's description `{environment}` does not exist", why)
     composition = values.get("composition", ".")
     if not isinstance(composition, str):
         return
     folder = file.parent / composition
-    if not folder.is_dir():
-        source.wrong(("composition",), f"the composition `{composition}` does not exist", f"no folder {folder}")
+    if why := _missing("folder", folder):
+        source.wrong(("composition",), f"the composition `{composition}` does not exist", why)
     elif not any((folder / name).is_file() for name in ("roles.nix", "composition.nix")):
         source.wrong(("composition",), f"`{composition}` is no composition", "it has no roles.nix or composition.nix")
     else:
         script = check.get("script") if isinstance(check, dict) else None
-        if isinstance(script, str) and not (folder / script).is_file():
-            source.wrong(
-                ("check", "script"), f"the test script `{script}` does not exist", f"no file {folder / script}"
-            )
+        if isinstance(script, str) and (why := _missing("file", folder / script)):
+            source.wrong(("check", "script"), f"the test script `{script}` does not exist", why)
+
+
+def _missing(kind: str, path: Path) -> str:
+    """Why there is no file, or folder, at a path; "" when there is one."""
+    try:
+        there = path.is_dir() if kind == "folder" else path.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        return f"{error.strerror or error}: {path}"
+    return "" if there else f"no {kind} {path}"
 
 
 def _check_sets(source: Source, place: Place, words: Any) -> set[str]:
@@ -219,10 +233,14 @@ def _check_sets(source: Source, place: Place, words: Any) -> set[str]:
     names: set[str] = set()
     for index, word in enumerate(words if isinstance(words, list) else ()):
         try:
-            names.update(nodeset.expand(word) if isinstance(word, str) else ())
+            found = nodeset.expand(word) if isinstance(word, str) else []
         except nodeset.BadSet as bad:
             source.wrong((*place, index), bad.what, bad.hint)
             return set()
+        if bad_name := next((name for name in found if not re.fullmatch(nodeset.NAME, name)), None):
+            source.wrong((*place, index), f"`{bad_name}` can be no node's name", _NODES_LETTERS)
+            return set()
+        names.update(found)
     return names
 
 
@@ -233,7 +251,7 @@ def _less(nodes: Any, least: Any) -> bool:
 def settings_in(path: Path) -> dict[str, tuple[Any, str]]:
     """An experiment file's own top-level values that are no mappings or lists, each with its file and line."""
     load(path)
-    file = path / FILE_NAME if path.is_dir() else path
+    file = _file(path)
     source = read(file)
     return {
         key: (value, f"{file}:{source.line((key,))}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
+from g5kdeploy.base import nodeset
 from g5kdeploy.experiment import duration
 
 API_VERSION = "g5kdeploy/v1"
@@ -18,6 +19,7 @@ Seconds = Annotated[
 ]
 Words = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
 SITE = r"^[a-z][a-z0-9-]*$"
+CLUSTER = f"^({nodeset.NAME})?$"
 WORD = r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 Word = Annotated[str, Field(pattern=WORD)]
@@ -73,7 +75,7 @@ class Role(_Part):
 
     nodes: Annotated[int, Field(ge=1, le=100_000)]
     """How many nodes."""
-    cluster: str = ""
+    cluster: Annotated[str, Field(pattern=CLUSTER)] = ""
     """Only nodes of this cluster."""
     site: Annotated[str, Field(pattern=SITE)] = ""
     """On this site; default: the experiment's."""

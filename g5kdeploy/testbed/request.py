@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from g5kdeploy.base.nodeset import NAME
 from g5kdeploy.events.failure import Failure, InvalidUse
 
 VLANS = {"local": "kavlan-local", "routed": "kavlan", "global": "kavlan-global"}
@@ -16,7 +17,7 @@ VLANS = {"local": "kavlan-local", "routed": "kavlan", "global": "kavlan-global"}
 BELLS = ".g5kdeploy/started"
 """The folder in the user's home where a job leaves a file of its name when it begins."""
 ORIGIN = "origin=g5kdeploy"
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_NAME = re.compile(NAME)
 _HAS_DISKS = "disk_reservation_count > 0"
 _DOMAIN = "grid5000.fr"
 

@@ -213,6 +213,28 @@ def test_a_full_disk_is_no_bug(
     ]
 
 
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.ENAMETOOLONG, "a name has at most 255 bytes, a path at most 4095"),
+        (errno.EMFILE, "ulimit -n says how many files a process may open"),
+        (errno.EACCES, "G5KDEPLOY_HOME puts state and cache elsewhere, --runs the runs"),
+    ],
+)
+def test_the_machines_faults_have_their_hints(
+    number: int, hint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise OSError(number, os.strerror(number), "/some/where")
+
+    assert raising(monkeypatch, fail) == ExitCode.FAILED
+    assert capsys.readouterr().err.splitlines() == [
+        "error: /some/where cannot be used",
+        f"cause: {os.strerror(number)}",
+        f"hint: {hint}",
+    ]
+
+
 def test_a_home_that_is_a_file_is_no_bug(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

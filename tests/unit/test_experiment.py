@@ -281,6 +281,48 @@ def test_no_bytes_bring_it_down(tmp_path_factory: pytest.TempPathFactory, data: 
         load(path)
 
 
+def test_a_name_that_no_node_can_have_is_told_with_its_line(folder: Path) -> None:
+    text = """\
+apiVersion: g5kdeploy/v1
+name: statx
+roles:
+  server:
+    nodes: 1
+    names:
+      - vm-1
+      - vm_2
+  client: {nodes: 1, cluster: "Vm'"}
+exclude_nodes: ["vm-[1-2]", "VM-3"]
+"""
+    assert mistakes(folder, text) == [
+        "8: `vm_2` can be no node's name",
+        "9: `roles.client.cluster` has characters that are not allowed here",
+        "10: `VM-3` can be no node's name",
+    ]
+
+
+def test_paths_that_cannot_be(folder: Path) -> None:
+    long = "x" * 300
+    text = f"""\
+apiVersion: g5kdeploy/v1
+name: statx
+environment: {long}.yaml
+composition: {long}/{long}
+roles: {{server: {{nodes: 1}}}}
+"""
+    with pytest.raises(Mistakes) as caught:
+        load(write(folder, text))
+    assert [(mistake.line, mistake.hint.partition(":")[0]) for mistake in caught.value.mistakes] == [
+        (3, "File name too long"),
+        (4, "File name too long"),
+    ]
+    for path in (folder / long, Path(f"{folder}/{'long/' * 1000}x.yaml")):
+        with pytest.raises(InvalidUse, match="cannot be read: File name too long"):
+            load(path)
+    with pytest.raises(InvalidUse):
+        load(folder / "a\0b")
+
+
 def test_the_shipped_schema_is_the_models() -> None:
     assert shipped.FILE.read_text() == shipped.text(), "write it anew: python -m g5kdeploy.experiment.schema"
 
