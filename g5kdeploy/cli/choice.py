@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from g5kdeploy.events.failure import InvalidUse
+from g5kdeploy.cli.nodes import split
 
 if TYPE_CHECKING:
     from g5kdeploy.experiment import Experiment
@@ -17,18 +17,16 @@ def named(sites: str | None) -> list[str] | None:
     """The sites that --sites names; none: all of the testbed; None: it was not given."""
     if sites is None:
         return None
-    names = [name.strip() for name in sites.split(",") if name.strip()]
-    if not names:
-        raise InvalidUse("--sites names no site", hint="--sites rennes,nancy or --sites all")
+    names = split(sites, "--sites")
     return [] if names == ["all"] else names
 
 
 def without(experiment: Experiment, exclude_nodes: str | None) -> Experiment:
     """The experiment, with the nodes of --exclude-nodes left out beside those of its file."""
-    from g5kdeploy.cli.nodes import split
-
-    words = split(exclude_nodes or "")
-    return experiment.model_copy(update={"exclude_nodes": (*experiment.exclude_nodes, *words)}) if words else experiment
+    if exclude_nodes is None:
+        return experiment
+    words = split(exclude_nodes, "--exclude-nodes")
+    return experiment.model_copy(update={"exclude_nodes": (*experiment.exclude_nodes, *words)})
 
 
 def check_left_out(api: Api, exclude_nodes: str | None) -> None:
@@ -36,9 +34,8 @@ def check_left_out(api: Api, exclude_nodes: str | None) -> None:
     if not exclude_nodes:
         return
     from g5kdeploy.base.deadline import Deadline
-    from g5kdeploy.cli.nodes import split
     from g5kdeploy.node import expand
     from g5kdeploy.testbed.naming import check_nodes
 
-    names = [name for word in split(exclude_nodes) for name in expand(word)]
+    names = [name for word in split(exclude_nodes, "--exclude-nodes") for name in expand(word)]
     check_nodes(api, names, Deadline.after(SECONDS, "the nodes of --exclude-nodes", api.clock))

@@ -53,7 +53,8 @@ class Chosen:
 
 def experiment_file(path: Path) -> Path:
     """The absolute path of an experiment file, given it or its folder."""
-    return Path(os.path.abspath(path / FILE_NAME if path.is_dir() else path))  # noqa: PTH100  links stay links
+    file = path / FILE_NAME if os.path.isdir(path) else path  # noqa: PTH112  an impossible path raises nothing
+    return Path(os.path.abspath(file))  # noqa: PTH100  links stay links
 
 
 def current_run(experiment: Path, run_id: str | None) -> Run:
@@ -69,8 +70,11 @@ def choose(words: Iterable[str], experiment: Path, run_id: str | None, testbed: 
 
     They are nodes of the run; without an experiment file here, names are those of the testbed.
     """
+    words = list(words)
+    if not all(word.strip("! ") for word in words):
+        raise InvalidUse("a node's name is empty", hint="a name, a role, a folded set (vm-[1-4]), or all")
     named = settings.get("testbed", testbed)
-    if run_id is None and not experiment_file(experiment).exists():
+    if run_id is None and not os.path.exists(experiment_file(experiment)):  # noqa: PTH110
         if named is None:
             raise InvalidUse(
                 f"no run and no testbed to look for nodes in: {experiment} does not exist",
@@ -135,8 +139,11 @@ def _of_testbed(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def split(nodes: str) -> list[str]:
-    """Words parted by commas, those inside brackets left alone: `a,vm-[1,3]` is two."""
+def split(nodes: str, what: str = "the list of nodes") -> list[str]:
+    """Words parted by commas, those inside brackets left alone: `a,vm-[1,3]` is two.
+
+    `InvalidUse` for an empty one: it is a variable that was not set, and must not mean all.
+    """
     words, depth, word = [], 0, ""
     for letter in nodes:
         depth += (letter == "[") - (letter == "]")
@@ -145,7 +152,11 @@ def split(nodes: str) -> list[str]:
             word = ""
         else:
             word += letter
-    return [word for word in [*words, word] if word]
+    words = [word.strip() for word in (*words, word)]
+    if not all(words):
+        fault = "has an empty word" if any(words) else "names nothing"
+        raise InvalidUse(f"{what} {fault}", cause=f"it is `{nodes}`", hint="words with one comma between two of them")
+    return words
 
 
 def outcome(results: Mapping[str, object]) -> ExitCode:

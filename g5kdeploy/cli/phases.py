@@ -48,6 +48,7 @@ def _phase(name: str, text: str, example: str, *options: Any, new: bool = False)
         form = settings.get("output", output)
         flags = {key: more[key] for key in ("site", "walltime", "queue", "project") if key in more}
         told = without(settings.experiment_of(experiment, testbed=testbed, **flags), more.get("exclude_nodes"))
+        more["sites"] = named(more.get("sites"))
         with on_run(screen, told, progress, run_id, runs, new=new) as session:
             code = _do(session, name, more)
             record = session.run.phases().get(name)
@@ -82,7 +83,7 @@ def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
                 raise InvalidUse("--wait and --no-wait contradict each other")
             wait = 0.0
         at, policy = more.get("at") or "", more.get("policy") or ""
-        sites = named(more.get("sites"))
+        sites = more.get("sites")
         site = more.get("site") or ""
         try:
             return chain.do(

@@ -71,9 +71,9 @@ def command(
 
     form = settings.get("output", output)
     told = without(settings.experiment_of(experiment, testbed=testbed, **flags), exclude_nodes)
+    homes = named(sites)
     chosen = chain.testbed_of(told)
     default = told.site or (places.LAB if chosen.name == places.LAB else "")
-    homes = named(sites)
     if homes is None:
         homes = [default] if default else []
     begun = unreleased(runs_folder(told.file, settings.runs()), told.file)

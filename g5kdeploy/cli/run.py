@@ -11,6 +11,7 @@ from g5kdeploy.base.text import human_seconds
 from g5kdeploy.cli import complete, settings
 from g5kdeploy.cli.choice import check_left_out, named, without
 from g5kdeploy.cli.command import command as make
+from g5kdeploy.cli.nodes import split
 from g5kdeploy.cli.options import (
     exclude_option,
     experiment_argument,
@@ -47,11 +48,13 @@ BAR = 40  # characters of the longest bar of a histogram
     "g5kdeploy run composition/statx/experiment.yaml --testbed grid5000 --site rennes --sites rennes,nancy",
 )
 @experiment_argument
-@click.option("--phases", default="", metavar="LIST", help="Only these, parted by commas.")
+@click.option("--phases", default=None, metavar="LIST", help="Only these, parted by commas.")
 @click.option(
-    "--from", "first", default="", metavar="PHASE", shell_complete=complete.phases, help="Begin with this one."
+    "--from", "first", default=None, metavar="PHASE", shell_complete=complete.phases, help="Begin with this one."
 )
-@click.option("--until", "last", default="", metavar="PHASE", shell_complete=complete.phases, help="End with this one.")
+@click.option(
+    "--until", "last", default=None, metavar="PHASE", shell_complete=complete.phases, help="End with this one."
+)
 @manifest_option
 @click.option("--keep", is_flag=True, help="Do not give the nodes back.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
@@ -69,9 +72,9 @@ BAR = 40  # characters of the longest bar of a histogram
 def command(
     screen: Screen,
     experiment: Path,
-    phases: str,
-    first: str,
-    last: str,
+    phases: str | None,
+    first: str | None,
+    last: str | None,
     manifest: Path | None,
     keep: bool,
     dry_run: bool,
@@ -90,7 +93,7 @@ def command(
     form = settings.get("output", output)
     told = without(settings.experiment_of(experiment, testbed=testbed, **flags), exclude_nodes)
     places = named(sites)
-    names = chain.chosen([name.strip() for name in phases.split(",") if name.strip()], first, last)
+    names = chain.chosen(None if phases is None else split(phases, "--phases"), first, last)
     if manifest:
         names = [name for name in names if name not in handing.DONE_ELSEWHERE]
     if dry_run:

@@ -52,17 +52,17 @@ def command(
     """A tree, a graph, or (with -o) a list of adapters beside the equipment."""
     from g5kdeploy.testbed import places, topology
 
-    if site and nodes:
+    if site is not None and nodes:
         raise InvalidUse("--site draws a whole site", cause=f"`{nodes}` are nodes", hint="leave one of them away")
     deadline = Deadline.after(SECONDS, "the reference data")
-    if site:
+    if site is not None:
         named = settings.named_testbed(testbed)
         with places.connect(places.find(named)) as api:
             drawn = [topology.of_site(api, site, deadline)]
     else:
         from g5kdeploy.cli.nodes import ALL, choose, split
 
-        chosen = choose(split(nodes or ALL), experiment, run_id, testbed)
+        chosen = choose([ALL] if nodes is None else split(nodes), experiment, run_id, testbed)
         with places.connect(places.find(chosen.testbed)) as api:
             drawn = topology.of_nodes(api, chosen.names, deadline)
     if as_dot:

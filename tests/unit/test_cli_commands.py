@@ -170,7 +170,51 @@ def test_nodes_that_are_none(words: list[str], roles: dict[str, str]) -> None:
 
 def test_sets_of_nodes_are_parted_outside_brackets() -> None:
     assert split("a,vm-[1,3-4],b") == ["a", "vm-[1,3-4]", "b"]
-    assert split("") == []
+    for nothing in ("", ",", " , ", "a,,b", "a,", ",vm-[1,2]"):
+        with pytest.raises(InvalidUse, match=r"the list of nodes (names nothing|has an empty word)"):
+            split(nothing)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["run", "--phases", ","], "--phases names nothing"),
+        (["run", "--phases", ""], "--phases names nothing"),
+        (["run", "--phases", "build,,push"], "--phases has an empty word"),
+        (["run", "--phases", "biuld"], "there is no phase `biuld`"),
+        (["run", "--from", ""], "there is no phase ``"),
+        (["run", "--until", ""], "there is no phase ``"),
+        (["run", "--sites", ","], "--sites names nothing"),
+        (["run", "--exclude-nodes", " , "], "--exclude-nodes names nothing"),
+        (["reserve", "--exclude-nodes", ""], "--exclude-nodes names nothing"),
+        (["reserve", "--sites", ","], "--sites names nothing"),
+        (["plan", "--sites", "lab,"], "--sites has an empty word"),
+        (["exec", ",", "--", "reboot"], "the list of nodes names nothing"),
+        (["exec", "", "--", "reboot"], "the list of nodes names nothing"),
+        (["cp", "x", ":/tmp"], "one side of a copy is on nodes"),
+        (["cp", "{file}", ",:/tmp"], "the list of nodes names nothing"),
+        (["tunnel", ",", "80"], "the list of nodes names nothing"),
+        (["topology", ","], "the list of nodes names nothing"),
+        (["topology", ""], "the list of nodes names nothing"),
+        (["ssh", ""], "a node's name is empty"),
+        (["logs", " "], "a node's name is empty"),
+        (["exec", "!", "--", "reboot"], "a node's name is empty"),
+    ],
+)
+def test_an_empty_word_never_means_all(
+    args: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(tmp_path)]) == 0
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    words = [word.format(file=tmp_path / "experiment.yaml") for word in args]
+    if "--" in words:
+        words[words.index("--") : words.index("--")] = ["--testbed", "lab"]
+    else:
+        words += ["--testbed", "lab"]
+    assert main(words) == ExitCode.USAGE
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def answer(stdout: str = "", status: int = 0, stderr: str = "") -> Result:
