@@ -239,7 +239,7 @@ def test_deleting_in_any_state(world: World, wait: float) -> None:
     number = world.submit()
     world.run(wait)
     world.oar.delete(number, "root")
-    world.run(5)
+    world.run(35)
     assert world.job(number).state == "Error"
     assert not world.oar.current()
 

@@ -443,3 +443,45 @@ def test_a_walltime_does_not_grow_beyond_a_deadline_nor_a_container(site: Site) 
     assert site.job(limited).started_at + site.job(limited).walltime == int(site.time.now - 18 + 4200)
     ends = [site.job(one).started_at + site.job(one).walltime for one in (inner, container)]
     assert ends[0] == ends[1]
+
+
+# Deleting
+
+
+@pytest.mark.parametrize(
+    ("wait", "states", "kills"),
+    [
+        (0.0, ["Waiting", "Error"], 0),
+        (0.6, ["Waiting", "toLaunch", "Launching", "Running", "Finishing", "Error"], 2),
+        (2.0, ["Waiting", "toLaunch", "Launching", "Running", "Finishing", "Error"], 1),
+    ],
+)
+def test_a_job_that_is_not_there_yet_is_killed_in_vain_at_first(
+    site: Site, wait: float, states: list[str], kills: int
+) -> None:
+    number = site.submit("deploy")
+    site.run(wait)
+    site.oar.delete(number, "jdoe")
+    site.run(10)
+    assert (site.state(number) == "Running") == (kills == 2)
+    site.run(30)
+    assert site.states(number) == states
+    ended = ["SWITCH_INTO_ERROR_STATE"] if kills else []
+    assert site.events(number) == ["FRAG_JOB_REQUEST", *kills * ["SEND_KILL_JOB"], *ended]
+
+
+def test_a_job_that_is_ending_or_held_is_deleted(site: Site) -> None:
+    ended, held = site.submit(command="true"), site.submit()
+    site.oar.hold(held, "jdoe")
+    for _ in range(20):
+        if site.state(ended) != "Finishing":
+            site.run(0.1)
+    assert site.state(ended) == "Finishing"
+    for number in (ended, held):
+        assert "REGISTERED" in site.oar.delete(number, "jdoe")
+    site.run(3)
+    assert (site.state(ended), site.events(ended)) == (
+        "Terminated",
+        ["SWITCH_INTO_TERMINATE_STATE", "FRAG_JOB_REQUEST"],
+    )
+    assert (site.states(held), site.job(held).message) == (["Waiting", "Hold", "Error"], "Job killed by Leon directly")

@@ -207,3 +207,16 @@ def test_numbers_are_numbers_over_the_api_too(oar: Oar) -> None:
             oar.submit("jdoe", {"resource": "nodes=1", "command": "sleep 1", option: "x"})
         expected = (500, 1, f'Value "x" invalid for option {option} (number expected)\n')
         assert (caught.value.status, caught.value.exit_code, caught.value.message) == expected
+
+
+def test_running_jobs_are_held_by_masters_alone(shell: Shell, oar: Oar, time: FakeTime) -> None:
+    shell.run("oarsub", ["-l", "nodes=1", "sleep 1000"], "jdoe")
+    shell.run("oarsub", ["-l", "nodes=1", "-t", "deploy", "sleep 1000"], "jdoe")
+    said = shell.run("oarhold", ["-r", "1", "2", "9"], "jdoe")
+    assert said.err.splitlines() == [
+        "/!\\ Cannot hold 1: only oar or root users can use '-r' option.",
+        "This job is of the deploy type. We cannot suspend this kind of jobs.",
+        "/!\\ Cannot hold 9: this job does not exist.",
+    ]
+    assert (said.out, said.status) == ("", 1)
+    assert shell.run("oarhold", ["-r", "1"], "root").out == "[1] Hold request was sent to the OAR server.\n"

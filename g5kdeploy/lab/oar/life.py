@@ -22,6 +22,12 @@ UNFINISHED = 99
 ENOUGH = 60
 """Seconds that such a job must have run, or it would come again and again at once."""
 
+INSIST = 20.0
+"""Seconds after which a job that was asked to end and did not is asked again."""
+
+_BEGUN = {"": "begun", "vain": "begun in vain"}
+"""The stage of a job whose command has begun, by the one before."""
+
 _ON_FRONTEND = ("deploy", "cosystem")
 """Types of jobs whose commands run there."""
 
@@ -49,6 +55,10 @@ def patrol(core: Core, otherwise: Callable[[Core, Entry, int], None]) -> bool:
         over = entry.state == "Running" and now > entry.started_at + entry.walltime
         if entry.state == "Running" and not over:
             otherwise(core, entry, now)
+        if entry.stage in ("vain", "begun in vain") and now > core.store.fragged_at(entry.id) + INSIST / core.pace:
+            entry.stage = "kill"
+            entry.due = core.wall()
+            core.store.save(entry)
         if over and not core.store.is_fragged(entry.id):
             core.frag(entry, "root")
             span = f"start: {entry.started_at} + walltime:{entry.walltime} > current time: {now}"
@@ -79,31 +89,33 @@ def _refused(core: Core, entry: Entry) -> bool:
 
 def _to_launch(core: Core, entry: Entry) -> bool:
     if entry.stage == "kill":
-        return _abandon(core, entry)
+        return _kill_in_vain(core, entry)
     core.move(entry, "Launching")
     return True
 
 
-def _abandon(core: Core, entry: Entry) -> bool:
-    """End a job that never ran."""
+def _kill_in_vain(core: Core, entry: Entry) -> bool:
+    """What is to be killed is not there yet: the job goes on, until `patrol` sees that it was not ended."""
     if entry.has_type("noop"):
         _kill_running(core, entry)
         return True
     core.event(entry, "SEND_KILL_JOB", _kill_text(core, entry))
-    _finish(core, entry, "Error", killed=True)
+    entry.stage = "vain"
+    entry.due = core.pause(STEP) if entry.state == "toLaunch" else 0.0
+    core.store.save(entry)
     return True
 
 
 def _launching(core: Core, entry: Entry) -> bool:
     if entry.stage == "suspect":
         return _end_suspected(core, entry)
+    if entry.stage == "kill":
+        return _kill_in_vain(core, entry)
     job = core.snapshot(entry)
     result = core.outcome(entry.id, "launch", lambda: tuple(core.hooks.on_launch(job) or ()))
     if result is None:
         return False
     error, silent = result
-    if entry.stage == "kill":
-        return _abandon(core, entry)
     checked = not any(entry.has_type(name) for name in (*_ON_FRONTEND, "noop"))
     if error is not None or (silent and checked):
         silent = tuple(silent or job.nodes)
@@ -168,7 +180,7 @@ def _has_command(core: Core, entry: Entry) -> bool:
     """Start the command, or find it again after a restart; False while that goes on, or when it ended the job."""
     if entry.id in core.commands:
         return True
-    again = entry.stage == "begun"
+    again = entry.stage in _BEGUN.values()
     result = core.outcome(entry.id, "command", _starter(core, core.snapshot(entry), again or entry.stage == "killed"))
     if result is None:
         return False
@@ -176,15 +188,15 @@ def _has_command(core: Core, entry: Entry) -> bool:
     if error is not None:
         _finish(core, entry, "Error")
         if isinstance(error, DirectoryMissing):
-            node = next((r.address for r in core.inventory.named(entry.assigned) if r.address), "")
-            where = f"the working directory {entry.directory} of the job on node {node}"
+            node = _hosts(core, entry)[:1]
+            where = f"the working directory {entry.directory} of the job on node {''.join(node)}"
             core.event(entry, "WORKING_DIRECTORY", f"[bipbip {entry.id}] Cannot go into {where}")
         return False
     core.commands[entry.id] = command
     if entry.stage == "killed":  # killed by a process that is gone, perhaps before it could say so
         command.kill()
-    if not entry.stage:
-        entry.stage = "begun"
+    if entry.stage in _BEGUN:
+        entry.stage = _BEGUN[entry.stage]
         core.store.save(entry)
     return True
 
@@ -217,9 +229,13 @@ def _kill_text(core: Core, entry: Entry) -> str:
 
 def first_host(core: Core, entry: Entry) -> str:
     """Where the job's command runs: on its first node, or on the frontend."""
-    if any(entry.has_type(name) for name in _ON_FRONTEND):
-        return core.frontend
-    return next((r.address for r in core.inventory.named(entry.assigned) if r.address), core.frontend)
+    hosts = _hosts(core, entry)
+    return core.frontend if not hosts or any(entry.has_type(name) for name in _ON_FRONTEND) else hosts[0]
+
+
+def _hosts(core: Core, entry: Entry) -> list[str]:
+    """A job's nodes."""
+    return sorted({r.address for r in core.inventory.named(entry.assigned) if r.address and r.type == "default"})
 
 
 def _finish(core: Core, entry: Entry, final: str, *, killed: bool = False) -> None:

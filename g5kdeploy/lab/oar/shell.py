@@ -24,7 +24,7 @@ _ABSENT = {
     "oarsub": ("xml", "yaml", "dumper"),
     "oarstat": ("compact", "gantt", "accounting", "sql", "xml", "dumper", "format"),
     "oardel": ("sql",),
-    "oarhold": ("sql", "running"),
+    "oarhold": ("sql",),
     "oarresume": ("sql",),
     "oarnodes": ("sql", "resource", "xml", "dumper", "events"),
 }
@@ -172,6 +172,10 @@ class Shell:
         wanted, err = self._wanted(given)
         out, status = "", 2 if err else 0
         for one in wanted:
+            if "running" in given and (why := self._runs_on(number(one), caller.user)):
+                err += why if why.startswith("This") else f"/!\\ Cannot hold {one}: {why}.\n"
+                status = 2 if why.startswith("This") else 1
+                continue
             try:
                 do(number(one), caller.user)
             except Refused as refused:
@@ -180,6 +184,17 @@ class Shell:
             else:
                 out += f"[{one}] {word} request was sent to the OAR server.\n"
         return Said(out, err, status)
+
+    def _runs_on(self, wanted: int, user: str) -> str:
+        """Why a job that may run already cannot be held; "" for a master's wish."""
+        job = self._scheduler.job(wanted)
+        kinds = {kind.partition("=")[0] for kind in job.types} if job else set()
+        for kind in ("cosystem", "deploy"):
+            if kind in kinds:
+                return f"This job is of the {kind} type. We cannot suspend this kind of jobs.\n"
+        if job and user not in ("root", "oar"):
+            return "only oar or root users can use '-r' option"
+        return ""
 
     def _walltime(self, given: Given, caller: Caller) -> Said:
         asking = len(given.rest) == 1 and not given.values

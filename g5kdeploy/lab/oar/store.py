@@ -103,7 +103,7 @@ class Entry:
     assigned: Mask = 0
     predicted: Mask = 0
     stage: str = ""
-    """Where it is between two states: `asked`, `preparing`, `kill`, `killed`, `restoring`, `suspect`."""
+    """Where it is between two states: `begun`, `kill`, `killed`, `vain`, `suspect`, ..."""
     due: float = 0.0
     """When the next step of its life is to be done; 0 when none is."""
     change: Change | None = None
@@ -224,6 +224,11 @@ class Store:
 
     def is_fragged(self, job: int) -> bool:
         return self._writer.execute("SELECT 1 FROM frags WHERE job = ?", (job,)).fetchone() is not None
+
+    def fragged_at(self, job: int) -> int:
+        """When this job's end was asked for; 0 for never."""
+        found = self._writer.execute("SELECT at FROM frags WHERE job = ?", (job,)).fetchone()
+        return int(found[0]) if found else 0
 
     def has_event(self, job: int, kind: str) -> bool:
         query = "SELECT 1 FROM events WHERE job = ? AND type = ?"
