@@ -229,3 +229,28 @@ def test_a_store_of_an_earlier_version_is_gone_on_with(site: Site, version: int)
     assert (site.job(1).array, site.job(1).array_index, site.job(1).anterior) == (1, 1, ())
     site.run()
     assert site.states(1) == ["Running"]
+
+
+def test_notices_are_an_event_of_the_first_job_of_an_array(site: Site) -> None:
+    site("oarsub --array 2", "sleep 1")
+    assert [kind for kind, _ in site.events(1)] == ["ADM_RULES_MSG_OUT"] and not site.events(2)
+
+
+def test_a_reservation_that_comes_again_is_for_its_old_time(site: Site) -> None:
+    site("oarsub -l nodes=1,walltime=0:1 -r now", "true")
+    site.run(100)
+    assert site("oarsub --resubmit 1").status == 0
+    site.run(100)
+    assert (site.states(2), site.job(2).message) == (["Error"], "Reservation expired and couldn't be started.")
+
+
+def test_what_scripts_say_in_vain_is_told_in_oarsubs_own_words(site: Site) -> None:
+    site.files["./job.sh"] = "#!/bin/sh\n#OAR -d /tmp\n#OAR --project a\n#OAR --signal 10\nsleep 1\n"
+    made = site("oarsub -S --project b --signal 12 -d /home", "./job.sh")
+    told = (("name", "/tmp"), ("name", "a"), ("hold", "10"))
+    assert made.err.splitlines() == [
+        f"# Warning: ignore script value for {name} parameter: {value}; another value was given on the command line."
+        for name, value in told
+    ]
+    assert site.job(1).directory == "/tmp"
+    assert site("oarsub -I -t noop").err == "# Error: a noop job cannot be interactive.\n"

@@ -164,8 +164,8 @@ class Oar:
                 for entry in entries:
                     entry.array = entries[0].id
                     core.admit(entry)
-                    if order.notices:
-                        core.event(entry, "ADM_RULES_MSG_OUT", "\n".join(order.notices))
+                if order.notices:
+                    core.event(entries[0], "ADM_RULES_MSG_OUT", "\n".join(order.notices))
             self._stir()
             for entry in entries if order.reservation else ():
                 self._await_validation(entry)

@@ -35,6 +35,8 @@ _LINES = [
 ]
 _ADDED = frozenset({"resource", "type", "anterior"})
 """Options of the script that come to those of the command line, which otherwise prevail."""
+_CALLED = {"directory": "name", "project": "name", "signal": "hold"}
+"""What oarsub calls some of them where it says that they are ignored."""
 
 
 class BadScript(Exception):
@@ -67,11 +69,12 @@ def merge(given: Given, lines: Iterable[str], file: str) -> str:
     for name, values in found.items():
         if name in _ADDED:
             given.values.setdefault(name, []).extend(values)
-        elif name in given:
+            continue
+        if name in given or name == "directory":
             shown = "1" if values[0] is None else values[0]
-            warnings += f"# Warning: ignore script value for {name} parameter: {shown}; "
+            warnings += f"# Warning: ignore script value for {_CALLED.get(name, name)} parameter: {shown}; "
             warnings += "another value was given on the command line.\n"
-        else:
+        if name not in given or name == "directory":  # that of the script prevails, whatever is said
             given.values[name] = values
     return warnings
 

@@ -46,6 +46,8 @@ class Submission:
             return Said(usage("oarsub"), status=5)
         if interactive and "reservation" in given:
             return Said(usage("oarsub"), "# Error: a reservation cannot be interactive.\n", 7)
+        if interactive and _is_noop(given):
+            return Said(err="# Error: a noop job cannot be interactive.\n", status=17)
         warnings, line = "", caller.line
         if "scanscript" in given and given.rest and not interactive:
             file = given.rest[0].split(" ")[0]
