@@ -96,6 +96,7 @@ class Player:
 
     def play(self, linger: float = 120.0) -> Oar:
         """Do every step at its time, then let the jobs live on."""
+        self.silent_nodes |= silent_nodes(self.scenario)
         begin = dt.datetime.strptime(self.scenario["started"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=PARIS).timestamp()
         self.time.now = begin - 10
         self.oar = Oar(
@@ -140,13 +141,15 @@ class Player:
     def _command(self, step: dict[str, Any]) -> Answer | None:
         words = [word for word in shlex.split(step["command"].partition(" | ")[0]) if word != "|"]
         name = words[0].rpartition("/")[2]
-        if name == "oarnodesetting":
+        if name == "oarnodesetting" and {"-h", "-s"} <= {*words}:
             address, state = words[words.index("-h") + 1], words[words.index("-s") + 1]
             self.silent_nodes.discard(address)
             self.oar.set_state(address, state)  # type: ignore[arg-type]
         if name not in USAGES or self._is_elsewhere(step):
             return None
-        if name != "oarsub":
+        if name == "oarsub":
+            words[1:-1] = self._numbered(words[1:-1])
+        else:
             words[1:] = [str(self.ours(int(word))) if word.isdigit() else word for word in words[1:]]
         shell = Shell(self.oar, lambda: self.time.now)
         done = shell.run(name, words[1:], step["user"])
@@ -158,10 +161,20 @@ class Player:
         """Steps that say what other recordings did meanwhile, or how a key's file was read."""
         return re.fullmatch(r"oarstat|oarnodes -e .*|oarsub .* -k .*", step["command"]) is not None
 
+    def _numbered(self, words: list[str]) -> list[str]:
+        """The words of a submission, with our numbers for the jobs that they name."""
+        found: list[str] = []
+        for word in words:
+            if match := re.fullmatch(r"(inner=|--anterior=|--resubmit=|-a)(\d+)", word):
+                word = f"{match[1]}{self.ours(int(match[2]))}"
+            elif word.isdecimal() and found and found[-1] in ("-a", "--anterior", "--resubmit", "-C"):
+                word = str(self.ours(int(word)))
+            found.append(word)
+        return found
+
     def _learn_number(self, recorded: str, text: str) -> None:
-        theirs, here = (re.search(r"OAR_JOB_ID=(\d+)", one) for one in (recorded, text))
-        if theirs and here:
-            self.ids[int(theirs[1])] = int(here[1])
+        theirs, here = (re.findall(r"OAR_JOB_ID=(\d+)", one) for one in (recorded, text))
+        self.ids.update(zip(map(int, theirs), map(int, here), strict=False))
 
     def _submit(self, user: str, request: dict[str, Any], said: str) -> Answer:
         try:
@@ -188,11 +201,30 @@ class Player:
                 return Answer(202, self.oar.delete(ours, user))
             if body.get("method") == "walltime-change":
                 return self._change(ours, user, body)
+            if body.get("method") in _DONE or re.search(r"/jobs/\d+/\w+", step["path"]):
+                self._act(ours, user, str(body.get("method") or step["path"].split("/jobs/")[1].split("/")[1]))
+                return None
             answer = step["body"]
             said = str(answer.get("cmd_output", answer.get("message", "")))
-            return self._submit(user, body, said)
+            return self._submit(user, {**body, **self._named(body)}, said)
         except Refused as error:
             return Answer(error.status, error.message)
+
+    def _named(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a submission that name jobs, with our numbers."""
+        named: dict[str, Any] = {}
+        if "type" in body:
+            kinds = body["type"] if isinstance(body["type"], list) else [body["type"]]
+            named["type"] = self._numbered([str(kind) for kind in kinds])
+        for name in ("anterior", "dependencies"):
+            if str(body.get(name, "")).isdecimal():
+                named[name] = self.ours(int(body[name]))
+        return named
+
+    def _act(self, ours: int, user: str, what: str) -> None:
+        """What OAR's own API does with a job besides; its words are not ours."""
+        if act := next((act for begin, act in _DONE.items() if what.startswith(begin)), None):
+            getattr(self.oar, act)(ours, user, *([None] if act == "signal" else []))
 
     def _change(self, ours: int, user: str, body: dict[str, Any]) -> Answer | None:
         if "walltime" not in body:
@@ -204,6 +236,17 @@ class Player:
         """A recorded text in our numbers: jobs by `ids`, moments blanked."""
         text = re.sub(r"\b179\d{7}\b", "T", text)
         return re.sub(r"\b\d+\b", lambda m: str(self.ids.get(int(m[0]), m[0])), text)
+
+
+def silent_nodes(scenario: dict[str, Any]) -> set[str]:
+    """The nodes that did not answer, as the events of a scenario's jobs tell."""
+    told = re.compile(r"OAR suspects nodes for the job \d+: (.*)")
+    events = (event for job in scenario["jobs"].values() for event in job.get("events", ()))
+    return {name for event in events if (match := told.search(event["description"])) for name in match[1].split()}
+
+
+_DONE = {"hold": "hold", "resum": "resume", "delet": "delete", "checkpoint": "signal"}
+"""What OAR's own API calls what our scheduler does, by its first letters."""
 
 
 def chanceless(text: str) -> str:

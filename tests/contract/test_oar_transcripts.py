@@ -35,8 +35,6 @@ pytestmark = pytest.mark.skipif(not SCENARIOS, reason="needs ../shared")
 
 def played(name: str, folder: Path) -> Player:
     player = Player(load(name), folder)
-    if name.startswith("20"):
-        player.silent_nodes = {"parasilo-1.rennes.grid5000.fr"}
     player.play()
     return player
 

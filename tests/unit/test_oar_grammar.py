@@ -118,6 +118,13 @@ def test_commands_on_the_clock() -> None:
     assert run_time("#!/bin/sh\nsleep 5; exit 3") == (5.0, 3 << 8)
     assert run_time("sleep infinity")[0] == float("inf")
     assert run_time("no-such-command")[1] == 127 << 8
+    assert run_time("sleep 2; kill -9 $$; sleep 100") == (2.0, 9)
+    assert run_time("kill -s USR1 $$")[1] == run_time("kill -10 $$")[1] == 10
+    assert run_time("kill $$")[1] == 15
+    assert run_time("bash -c 'sleep 3; exit 4' && true") == (3.0, 0)
+    assert run_time("(sleep 1; sleep 2) & exit 5") == (3.0, 5 << 8)
+    assert run_time("sh -c 'kill -9 $$'")[1] == 137 << 8
+    assert run_time("echo 'no end")[1] == 2 << 8
 
 
 def site() -> Inventory:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from g5kdeploy.lab.oar import Hooks, Job, Oar, Query, Refused, Resource
+from g5kdeploy.lab.oar.admission import FORBIDDEN, MISSING
 from g5kdeploy.lab.oar.text import date
 from tests.contract.oar_player import FakeTime
 
@@ -16,10 +17,10 @@ from tests.contract.oar_player import FakeTime
 class Site:
     """Three nodes, and time that moves when told to."""
 
-    def __init__(self, folder: Path, hooks: Hooks | None = None) -> None:
+    def __init__(self, folder: Path, hooks: Hooks | None = None, **more: Any) -> None:
         self.time = FakeTime()
         nodes = [Resource(at, "default", f"n-{at}", {"core": at}) for at in (1, 2, 3)]
-        self.oar = Oar(folder / "oar.sqlite", nodes, self.time.clock(), hooks=hooks)
+        self.oar = Oar(folder / "oar.sqlite", nodes, self.time.clock(), hooks=hooks, **more)
         self.run(6)
 
     def run(self, seconds: float) -> None:
@@ -485,3 +486,49 @@ def test_a_job_that_is_ending_or_held_is_deleted(site: Site) -> None:
         ["SWITCH_INTO_TERMINATE_STATE", "FRAG_JOB_REQUEST"],
     )
     assert (site.states(held), site.job(held).message) == (["Waiting", "Hold", "Error"], "Job killed by Leon directly")
+
+
+# How commands end
+
+
+@pytest.mark.parametrize(
+    ("command", "state", "code"),
+    [("exit 3", "Terminated", 768), ("kill -9 $$", "Terminated", 9), ("no-such-command", "Terminated", 127 << 8)],
+)
+def test_a_job_whose_command_fails_is_terminated(site: Site, command: str, state: str, code: int) -> None:
+    number = site.submit(command=command)
+    site.run(6)
+    assert (site.state(number), site.job(number).exit_code) == (state, code)
+    assert site.events(number) == ["SWITCH_INTO_TERMINATE_STATE"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind", "said"),
+    [
+        (MISSING, "WORKING_DIRECTORY", "Cannot go into the working directory /nowhere of the job on node n-1"),
+        (FORBIDDEN, "OUTPUT_FILES", "Cannot create .stdout and .stderr files in /nowhere on the node n-1"),
+    ],
+)
+def test_a_job_that_cannot_be_where_it_is_to_run_is_in_error(
+    tmp_path: Path, trouble: str, kind: str, said: str
+) -> None:
+    site = Site(tmp_path, directories=lambda _user, _path: trouble)
+    site.oar.submit("jdoe", {"command": "true", "directory": "/nowhere", "type": "deploy"}, line="oarsub")
+    site.run(6)
+    job = site.last()
+    assert site.states(job.id)[-3:] == ["Running", "Finishing", "Error"] and job.exit_code is None
+    ends = [(event.type, event.description) for event in job.events][-2:]
+    assert ends == [
+        ("SWITCH_INTO_ERROR_STATE", f"[bipbip {job.id}] Ask to change the job state"),
+        (kind, f"[bipbip {job.id}] {said}"),
+    ]
+    site.oar.stop()
+
+
+def test_of_a_moldable_job_the_alternative_that_is_planned_has_a_start(site: Site) -> None:
+    request = {"resource": ["nodes=3,walltime=2", "nodes=1,walltime=1"], "command": "sleep 10h", "hold": True}
+    number = site.oar.submit("jdoe", request).id
+    site.oar.resume(number, "jdoe")
+    site.run(6)
+    starts = [job.scheduled_at for job in site.oar.jobs(Query(ids=[number])).jobs]
+    assert starts[0] is None and starts[1]

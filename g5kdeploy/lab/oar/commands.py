@@ -1,10 +1,11 @@
-"""Commands played on the clock, for a site without a frontend: `sleep`, `exit` and a few that do nothing."""
+"""Commands played on the clock, for a site without a frontend: `sleep`, `exit`, `kill $$` and a few that do nothing."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import signal
+from collections.abc import Iterator
 
 from g5kdeploy.base.clock import Clock
 from g5kdeploy.lab.oar.model import Command, Job
@@ -16,6 +17,7 @@ _WITHOUT_EFFECT = frozenset(
     | {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 )
 """Signals that end no process."""
+_SHELLS = ("sh", "bash", "/bin/sh", "/bin/bash")
 _QUIET = ("echo", "true", ":", "cd", "export", "date", "hostname")
 
 
@@ -51,24 +53,56 @@ def play(job: Job, again: bool, clock: Clock) -> Command:
 def run_time(script: str) -> tuple[float, int]:
     """How long a script would run, in seconds (infinity for `sleep infinity`), and its wait status."""
     total, status = 0.0, 0
-    for part in re.split(r"[;\n]|&&", script):
-        try:
-            words = shlex.split(part, comments=True)
-        except ValueError:
-            return total, 2 << 8
-        if not words:
-            continue
+    try:
+        commands = list(_commands(script))
+    except ValueError:
+        return total, 2 << 8
+    for words in commands:
         name = words[0]
         if name == "sleep":
             total += sum(_seconds(word) for word in words[1:])
             status = 0
         elif name == "exit":
             return total, int(words[1]) % 256 << 8 if len(words) > 1 and words[1].isdigit() else status
+        elif name == "kill" and "$$" in words:
+            return total, _killed(words[1:])
+        elif name in _SHELLS and words[1:2] in (["-c"], ["-lc"]) and len(words) > 2:
+            seconds, status = run_time(words[2])
+            total += seconds
+            status = status if status >= 256 or not status else (128 + status) << 8
         elif name == "false":
             status = 1 << 8
         else:
             status = 0 if name in _QUIET else _NOT_FOUND
     return total, status
+
+
+def _commands(script: str) -> Iterator[list[str]]:
+    """The simple commands of a script, as words. Raises `ValueError` for quotes that do not end."""
+    for line in script.splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|()")
+        lexer.whitespace_split = True
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if word and not set(word) <= set(";&|()"):
+                words.append(word)
+            elif words:
+                yield words
+                words = []
+
+
+def _killed(words: list[str]) -> int:
+    """The wait status of a shell that kills itself."""
+    named = next((word.lstrip("-") for word in words if word not in ("$$", "-s")), "TERM")
+    return signal_number(named) or int(signal.SIGTERM)
+
+
+def signal_number(name: str) -> int:
+    """The number of a signal by its name or number; 0 for a word that is none."""
+    if name.isdecimal():
+        return int(name)
+    found = getattr(signal, f"SIG{name.upper().removeprefix('SIG')}", 0)
+    return int(found) if isinstance(found, signal.Signals) else 0
 
 
 def _seconds(word: str) -> float:

@@ -46,6 +46,7 @@ class Core:
         self.threaded = False
         self.rules = Rules()
         self.frontend = frontend
+        self.directories: Callable[[str, str], str] = lambda _user, _path: ""
         self.wake: Callable[[], None] = lambda: None
         self.snapshot: Callable[[Entry], Job]
         self._outcomes: dict[tuple[int, str], Any] = {}

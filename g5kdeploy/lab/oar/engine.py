@@ -62,7 +62,7 @@ class Oar:
         self._core.snapshot = functools.partial(records.snapshot, inventory=self._inventory)
         self._core.wake = self._wake
         self._users = users
-        self._directories = directories
+        self._directories = self._core.directories = directories
         self._core.rules = rules
         self._changed = threading.Condition(threading.RLock())
         self._reading = threading.Lock()

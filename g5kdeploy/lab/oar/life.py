@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from g5kdeploy.lab.oar.admission import MISSING
 from g5kdeploy.lab.oar.commands import play
 from g5kdeploy.lab.oar.core import STEP, Core
-from g5kdeploy.lab.oar.model import Command, DirectoryMissing, Job
+from g5kdeploy.lab.oar.model import Command, DirectoryMissing, Job, NoOutput
 from g5kdeploy.lab.oar.store import Entry
 
 PATROL = 10.0
@@ -187,10 +188,13 @@ def _has_command(core: Core, entry: Entry) -> bool:
     error, command = result
     if error is not None:
         _finish(core, entry, "Error")
+        node = "".join(_hosts(core, entry)[:1])
         if isinstance(error, DirectoryMissing):
-            node = _hosts(core, entry)[:1]
-            where = f"the working directory {entry.directory} of the job on node {''.join(node)}"
-            core.event(entry, "WORKING_DIRECTORY", f"[bipbip {entry.id}] Cannot go into {where}")
+            text = f"Cannot go into the working directory {entry.directory} of the job on node {node}"
+            core.event(entry, "WORKING_DIRECTORY", f"[bipbip {entry.id}] {text}")
+        elif isinstance(error, NoOutput):
+            text = f"Cannot create .stdout and .stderr files in {entry.directory} on the node {node}"
+            core.event(entry, "OUTPUT_FILES", f"[bipbip {entry.id}] {text}")
         return False
     core.commands[entry.id] = command
     if entry.stage == "killed":  # killed by a process that is gone, perhaps before it could say so
@@ -203,8 +207,15 @@ def _has_command(core: Core, entry: Entry) -> bool:
 
 def _starter(core: Core, job: Job, again: bool) -> Callable[[], Command]:
     if core.hooks.run_command is None:
-        return partial(play, job, again, core.clock)
+        return partial(_play, core, job, again)
     return partial(core.hooks.run_command, job, again)
+
+
+def _play(core: Core, job: Job, again: bool) -> Command:
+    trouble = core.directories(job.user, job.directory)
+    if trouble:
+        raise DirectoryMissing if trouble == MISSING else NoOutput
+    return play(job, again, core.clock)
 
 
 def _kill_running(core: Core, entry: Entry) -> None:

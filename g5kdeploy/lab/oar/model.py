@@ -186,6 +186,10 @@ class DirectoryMissing(Exception):
     """Raised by `run_command` when the job's directory is not there: the job ends in Error."""
 
 
+class NoOutput(Exception):
+    """Raised by `run_command` when the job cannot write its output into its directory: the job ends in Error."""
+
+
 @dataclass(frozen=True)
 class Hooks:
     """What the scheduler needs from the site's machines. Each may take its time: none runs on the scheduling thread."""
@@ -196,7 +200,7 @@ class Hooks:
     """After the end, in Finishing: bring the nodes back (the standard environment after a deploy job)."""
     run_command: Callable[[Job, bool], Command] | None = None
     """Start the job's command (on the frontend for deploy and cosystem jobs). True: the scheduler was restarted under a
-    running job, find the command again. Raises `DirectoryMissing`. None: `sleep` and `exit` are played on the clock."""
+    running job, find the command again. Raises `DirectoryMissing`, `NoOutput`. None: `sleep` and `exit` are played on the clock."""
 
 
 class Scheduler(Protocol):

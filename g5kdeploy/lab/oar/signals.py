@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-
+from g5kdeploy.lab.oar.commands import signal_number
 from g5kdeploy.lab.oar.core import Core
 from g5kdeploy.lab.oar.life import first_host
 from g5kdeploy.lab.oar.model import Refused, Signalled
@@ -27,7 +26,7 @@ def ask(core: Core, number: int, user: str, name: str | None) -> str:
         core.event(entry, "CHECKPOINT_SUCCESS", text)
     else:
         core.event(entry, f"SIGNAL_{name}", f"User {user} requested the signal {name} on the job {number}")
-        _send(core, entry, _number(name))
+        _send(core, entry, signal_number(name))
         text = f"The job {number} was notified to signal itself with {name} on {where}."
         core.event(entry, "SIG_SUCCESS", text)
     return where
@@ -41,14 +40,6 @@ def remind(core: Core, entry: Entry, now: int) -> None:
         _send(core, entry, entry.signal)
         text = f"The job {entry.id} was notified to checkpoint itself on {where}"
         core.event(entry, "CHECKPOINT_SUCCESSFULL", text)
-
-
-def _number(name: str) -> int:
-    """The number of a signal; 0 for a word that is none."""
-    if name.isdecimal():
-        return int(name)
-    found = getattr(signal, f"SIG{name.upper().removeprefix('SIG')}", 0)
-    return int(found) if isinstance(found, signal.Signals) else 0
 
 
 def _send(core: Core, entry: Entry, number: int) -> None:

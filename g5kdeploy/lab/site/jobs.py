@@ -14,7 +14,7 @@ from g5kdeploy.base.clock import SYSTEM
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.lab.oar.admission import FORBIDDEN, MISSING, at_home
 from g5kdeploy.lab.oar.commands import play
-from g5kdeploy.lab.oar.model import Command, DirectoryMissing, Job
+from g5kdeploy.lab.oar.model import Command, DirectoryMissing, Job, NoOutput
 from g5kdeploy.lab.site import standard
 from g5kdeploy.lab.site.site import Site
 
@@ -91,7 +91,7 @@ def contents(site: Site, user: str, name: str, folder: str) -> str | None:
 
 
 def run(site: Site, job: Job, again: bool) -> Command:
-    """Start a job's command as its user; raises `DirectoryMissing`. `again`: it was started by an earlier daemon.
+    """Start a job's command as its user; raises `DirectoryMissing`, `NoOutput`. `again`: it was started by an earlier daemon.
 
     One that would run on a node which is not there is played.
     """
@@ -102,6 +102,8 @@ def run(site: Site, job: Job, again: bool) -> Command:
     deadline = Deadline.after(20, f"the directory of job {job.id}")
     if not _test(site, "-d", job.directory, deadline):
         raise DirectoryMissing(job.directory)
+    if not _test(site, "-w", job.directory, deadline):
+        raise NoOutput(job.directory)
     words = [*_USER, "/bin/bash", "-lc", _script(job)]
     log, environment = site.folder / "jobs.log", _environment(site, job.user)
     return Running(site.namespace.spawn(words, log, mounts=True, env=environment))
