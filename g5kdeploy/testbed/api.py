@@ -93,10 +93,11 @@ class Api:
             items = page.get("items") if isinstance(page, dict) else None
             if not isinstance(items, list):
                 raise ApiProblem(f"{self._url(path)} does not answer with a list", cause=f"{page!r:.80}")
+            before = len(found)
             for item in items:
-                found.setdefault(str(item.get("uid")), item)
+                found.setdefault(str(item["uid"]), item)
             offset += len(items)
-            if not items or offset >= int(page.get("total", 0)):
+            if len(found) == before or offset >= (page.get("total") or 0):
                 return list(found.values())
 
     def post(self, path: str, body: Any, deadline: Deadline) -> Any:
@@ -183,16 +184,20 @@ class Api:
         return response
 
     def _document(self, verb: str, path: str, deadline: Deadline, params: Mapping[str, Any]) -> Any:
-        from g5kdeploy.testbed import answers
+        from g5kdeploy.testbed import answers, shapes
 
-        return answers.document(self._request(verb, path, deadline, params), self._url(path))
+        document = answers.document(self._request(verb, path, deadline, params), self._url(path))
+        shapes.check(path, document, self._url(path))
+        return document
 
     def _answer(self, response: requests.Response, path: str) -> Any:
         """A POST's answer; one that went well but cannot be read leaves us not knowing what was made."""
-        from g5kdeploy.testbed import answers
+        from g5kdeploy.testbed import answers, shapes
 
         try:
-            return answers.document(response, self._url(path))
+            document = answers.document(response, self._url(path))
+            shapes.check(path, document, self._url(path), made=True)
+            return document
         except ApiProblem as problem:
             if path.endswith("/walltime") and response.status_code == 202 and "html" not in problem.cause:
                 return response.text.strip()

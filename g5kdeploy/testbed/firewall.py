@@ -9,7 +9,7 @@ from typing import Any
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.job import Job
-from g5kdeploy.testbed.problems import ApiProblem, Unclear
+from g5kdeploy.testbed.problems import Unclear
 
 PROTOCOLS = ("tcp+udp", "tcp", "udp", "icmpv6", "all")
 
@@ -68,9 +68,7 @@ def _path(job: Job) -> str:
     return f"/sites/{job.site}/firewall/{job.id}"
 
 
-def _read(job: Job, answer: Any) -> list[Opening]:
-    if not isinstance(answer, list) or not all(isinstance(rule, Mapping) for rule in answer):
-        raise ApiProblem(f"the firewall of {job.site} does not answer with a list of rules", cause=f"{answer!r:.80}")
+def _read(job: Job, answer: Sequence[Mapping[str, Any]]) -> list[Opening]:
     return [
         Opening(
             job.site,

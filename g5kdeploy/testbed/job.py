@@ -171,4 +171,4 @@ def _changes_walltime(event: JobEvent) -> bool:
 
 def natural(node: str) -> tuple[tuple[int, str], ...]:
     """A sorting key under which vm-2 comes before vm-10."""
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in node.replace(".", "-").split("-"))
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in node.replace(".", "-").split("-"))

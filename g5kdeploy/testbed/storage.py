@@ -11,7 +11,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.job import Job
-from g5kdeploy.testbed.problems import ApiProblem, NotThere, Unclear
+from g5kdeploy.testbed.problems import NotThere, Unclear
 
 HOME = "home"
 _NAME = re.compile(r"^(?P<site>[a-z0-9-]+)(?::(?P<server>[\w.-]+)/(?P<name>[\w.-]+))?$")
@@ -63,8 +63,6 @@ def accesses(api: Api, storage: Storage, deadline: Deadline) -> list[Access]:
     except NotThere as problem:
         sites = ", ".join(api.sites(deadline))
         raise InvalidUse(f"the testbed has no storage {storage}", hint=f"its sites are {sites}") from problem
-    if not isinstance(answer, Mapping) or not all(isinstance(rule, Mapping) for rule in answer.values()):
-        raise ApiProblem(f"the storage {storage} does not answer with rules", cause=f"{answer!r:.80}")
     return [_access(storage, str(uid), rule) for uid, rule in answer.items()]
 
 

@@ -23,6 +23,7 @@ from g5kdeploy.closure.manifest import Manifest, RoleClosure
 from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.node import Reach
 from g5kdeploy.runs import Run
+from g5kdeploy.runs.document import Document
 from g5kdeploy.testbed import credentials, waiting
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.records import Records
@@ -357,7 +358,7 @@ def full(*_: object, **__: object) -> None:
 def test_a_full_disk_keeps_no_nodes(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.on_run("reserve")
     with monkeypatch.context() as here:
-        here.setattr(Run, "change", full)
+        here.setattr(Document, "change", full)
         here.setattr(Records, "save", full)
         _, said = desk.on_run("release", code=ExitCode.FAILED)
     assert "No space left" in said and "lab was asked to end job" in said

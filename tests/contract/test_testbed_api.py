@@ -163,7 +163,7 @@ def test_a_broken_connection_is_tried_again(api: Api, deadline: Deadline, proxy:
         ("\x1b[2Jgarbage", "application/json", "it begins with: garbage"),
         ("", "application/json", "it begins with: nothing"),
         ('{"items": 3}', "application/json", "list"),
-        ("[1]", "application/json", "list"),
+        ("[1]", "application/json", "it is [1], not a mapping"),
     ],
 )
 def test_what_is_no_answer_of_the_api(
