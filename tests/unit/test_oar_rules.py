@@ -532,3 +532,11 @@ def test_of_a_moldable_job_the_alternative_that_is_planned_has_a_start(site: Sit
     site.run(6)
     starts = [job.scheduled_at for job in site.oar.jobs(Query(ids=[number])).jobs]
     assert starts[0] is None and starts[1]
+
+
+@pytest.mark.parametrize("name", ["type", "cpuset", "State_Num", "besteffort"])
+def test_what_the_scheduler_keeps_for_itself_cannot_be_asked_for(site: Site, name: str) -> None:
+    with pytest.raises(Refused) as caught:
+        site.submit(nodes=f"nodes=1/{name}=1")
+    expected = (254, f"[ADMISSION RULE] '{name}' resource is not allowed\n\n")
+    assert (caught.value.exit_code, caught.value.message) == expected

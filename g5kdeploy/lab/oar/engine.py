@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from g5kdeploy.base.clock import SYSTEM, Clock
-from g5kdeploy.lab.oar import admission, holding, insertion, life, planning, records, signals, walltimes
+from g5kdeploy.lab.oar import admission, holding, insertion, life, planning, records, signals, siterules, walltimes
 from g5kdeploy.lab.oar.core import HOLDING, STEP, Core
 from g5kdeploy.lab.oar.inventory import Inventory
 from g5kdeploy.lab.oar.model import (
@@ -155,8 +155,8 @@ class Oar:
         with self._changed:
             core = self._core
             order = admission.read(user, request, core.wall())
-            admission.admit(order, self._inventory, lambda: self._reservations_of(user), self._containers, core.rules)
-            admission.check_keys(order)
+            siterules.admit(order, self._inventory, lambda: self._reservations_of(user), self._containers, core.rules)
+            siterules.check_keys(order)
             entries = records.entries(order, core.now(), line, commands)
             for entry in entries:
                 insertion.check(order, entry)
