@@ -34,7 +34,7 @@ def run_on(
     wanted = list(dict.fromkeys(names))
 
     def directly(name: str) -> Result:
-        return reach.remote(name, user).run(command, deadline, check=False)
+        return reach.remote(name, user).run(command, deadline, check=False, login_shell=True)
 
     if user is None or len(wanted) < tree_from:
         return fan_out(wanted, directly)

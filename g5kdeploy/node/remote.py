@@ -19,6 +19,7 @@ from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.base.text import human_bytes, redact
 from g5kdeploy.node.link import Closed, Link
 from g5kdeploy.node.problems import ConnectionLost, LoginRefused, RemoteFailed, Result, Unreachable, broke, shorten
+from g5kdeploy.node.shell import by_sh
 from g5kdeploy.node.talk import Broken, Feed, Lines, Streams, talk
 from g5kdeploy.node.wire import alive, transport_of
 
@@ -59,8 +60,9 @@ class Remote:
         out: Callable[[str], None] | None = None,
         secrets: Iterable[str] = (),
         hint: str = "",
+        login_shell: bool = False,
     ) -> Result:
-        """Run a shell command to its end. `input` is fed to its stdin (a Path: that file's content; a Feed: once).
+        """Run a command of /bin/sh (or of the user's `login_shell`) to its end. `input` is fed to its stdin (a Path: that file's content; a Feed: once).
 
         `out` is given each line of stdout and stderr as it comes, cleaned. `secrets` are blotted out of texts, logs
         and errors, not of `data`. Raises `RemoteFailed` with `check`. A connection that turns out to be dead before
@@ -68,7 +70,9 @@ class Remote:
         """
         secrets = tuple(secrets)
         stdout, stderr = io.BytesIO(), io.BytesIO()
-        status, seconds = self._talk(command, deadline, input, stdout.write, stderr.write, out, secrets)
+        status, seconds = self._talk(
+            command, deadline, input, stdout.write, stderr.write, out, secrets, login_shell=login_shell
+        )
         data = stdout.getvalue()
         texts = [redact(raw.decode(errors="replace"), secrets) for raw in (data, stderr.getvalue())]
         result = Result(texts[0], texts[1], status, seconds, data)
@@ -208,6 +212,8 @@ class Remote:
         stderr: Callable[[bytes], object],
         out: Callable[[str], None] | None,
         secrets: tuple[str, ...],
+        *,
+        login_shell: bool = False,
     ) -> tuple[int, float]:
         shown = redact(shorten(command), secrets)
         log.debug("%s: %s", self.name, shown)
@@ -229,7 +235,7 @@ class Remote:
             try:
                 status = talk(
                     channel,
-                    command,
+                    command if login_shell else by_sh(command),
                     feed,
                     Streams(sink(stdout, 0), sink(stderr, 1)),
                     deadline,
