@@ -62,11 +62,12 @@ class Remote:
         hint: str = "",
         login_shell: bool = False,
     ) -> Result:
-        """Run a command of /bin/sh (or of the user's `login_shell`) to its end. `input` is fed to its stdin (a Path: that file's content; a Feed: once).
+        """Run a command of /bin/sh (or of the user's `login_shell`) to its end.
 
-        `out` is given each line of stdout and stderr as it comes, cleaned. `secrets` are blotted out of texts, logs
-        and errors, not of `data`. Raises `RemoteFailed` with `check`. A connection that turns out to be dead before
-        the command started is opened anew, once.
+        `input` is fed to its stdin (a Path: that file's content; a Feed: once). `out` is given each line of stdout and
+        stderr as it comes, cleaned. `secrets` are blotted out of texts, logs and errors, not of `data`. Raises
+        `RemoteFailed` with `check`. A connection that turns out to be dead before the command started is opened anew,
+        once.
         """
         secrets = tuple(secrets)
         stdout, stderr = io.BytesIO(), io.BytesIO()
