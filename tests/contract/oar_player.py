@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import re
@@ -196,13 +197,15 @@ class Player:
         ours = self.ours(int(number[1])) if number else 0
         if user is None or not isinstance(body, dict | None) or step["method"] in ("GET", "PUT"):
             return None  # not the scheduler's business: authentication, JSON, routes
+        body = body or {}
         try:
             if step["method"] == "DELETE":
                 return Answer(202, self.oar.delete(ours, user))
             if body.get("method") == "walltime-change":
                 return self._change(ours, user, body)
-            if body.get("method") in _DONE or re.search(r"/jobs/\d+/\w+", step["path"]):
-                self._act(ours, user, str(body.get("method") or step["path"].split("/jobs/")[1].split("/")[1]))
+            if number:
+                action = re.search(r"/jobs/\d+/(\w+)", step["path"])
+                self._act(ours, user, action[1] if action else str(body.get("method")))
                 return None
             answer = step["body"]
             said = str(answer.get("cmd_output", answer.get("message", "")))
@@ -223,8 +226,10 @@ class Player:
 
     def _act(self, ours: int, user: str, what: str) -> None:
         """What OAR's own API does with a job besides; its words are not ours."""
-        if act := next((act for begin, act in _DONE.items() if what.startswith(begin)), None):
-            getattr(self.oar, act)(ours, user, *([None] if act == "signal" else []))
+        act = next((act for begin, act in _DONE.items() if what.startswith(begin)), None)
+        with contextlib.suppress(Refused):
+            if act:
+                getattr(self.oar, act)(ours, user, *([None] if act == "signal" else []))
 
     def _change(self, ours: int, user: str, body: dict[str, Any]) -> Answer | None:
         if "walltime" not in body:
