@@ -55,7 +55,7 @@ PACKAGES = (
 """What the layer has besides the kernel: all that scripts run, so that little is asked of this machine."""
 GROUPS = ("node", "storage", "network", "frames", "attached", "mock", "late")
 """The scripts of tests/vm/guest that want such a machine."""
-NEWER_GROUPS = ("node", "late")
+NEWER_GROUPS = ("node", "network", "late")
 """Those that the newer kernel is seen with, too."""
 NEWER = "trixie"
 """The release of Debian whose kernel is tested beside this machine's own; Grid'5000 deploys it, too."""
@@ -284,6 +284,11 @@ def stock_kernel(request: pytest.FixtureRequest) -> dict[str, Any]:
     """What groups saw that run on both kernels, on each of them."""
     seen: dict[str, Any] = request.getfixturevalue(request.param)
     return seen
+
+
+def version(release: str) -> tuple[int, ...]:
+    """A kernel's version, to be compared."""
+    return tuple(map(int, release.split(".")[:2]))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Programs on other programs' frames, on the distribution's kernel: AF_XDP sockets, and verdicts."""
+"""Programs on other programs' frames, on the distribution's kernels: AF_XDP sockets, verdicts, and what is lost behind them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ from typing import Any
 
 import pytest
 
+from tests.support.network_seen import Network, test_what_is_lost_on_the_way_to_a_device_and_to_a_cpu
 from tests.support.stock_kernel import Watched, watched
 
+__all__ = ["test_what_is_lost_on_the_way_to_a_device_and_to_a_cpu"]
+
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture
+def seen(own_kernel: dict[str, Any]) -> Network:
+    return Network(own_kernel["frames"], may_refuse=False)
 
 
 @pytest.mark.parametrize("mode", ["native", "generic"])
