@@ -55,7 +55,7 @@ def find(folder: Path, experiment: Path, wanted: str | None = None) -> Run:
 
     Raises `NoRun` when there is none, and `InvalidUse` with the list when there are several.
     """
-    if wanted:
+    if wanted is not None:
         return _named(folder, wanted)
     runs = unreleased(folder, experiment)
     if not runs:
@@ -74,6 +74,10 @@ def find(folder: Path, experiment: Path, wanted: str | None = None) -> Run:
 
 
 def _named(folder: Path, wanted: str) -> Run:
+    if not wanted.strip():
+        raise InvalidUse(
+            "--run names no run", hint="--run ID, or leave it away: then it is the newest that is not over"
+        )
     path = Path(wanted)
     if "/" in wanted and (path / "run.json").is_file():
         return Run.open(path.absolute())

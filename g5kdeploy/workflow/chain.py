@@ -54,7 +54,7 @@ PHASES = (
         "build",
         building.build,
         lambda s: [
-            inputs(s.experiment.composition, s.experiment.flavour),
+            inputs(s.experiment.composition, s.experiment.flavour, sorted(s.experiment.roles)),
             s.experiment.additions,
             s.experiment.kernel.params,
         ],

@@ -12,6 +12,7 @@ from g5kdeploy.events.failure import InvalidUse, NoResources
 from g5kdeploy.node import Stage
 from g5kdeploy.testbed import hardware, inventory, letting_go, reservations, together
 from g5kdeploy.testbed.problems import JobOver
+from g5kdeploy.testbed.records import Record
 from g5kdeploy.testbed.request import Request, apart, told
 from g5kdeploy.testbed.reservations import Reservation
 from g5kdeploy.testbed.walltime import Extension
@@ -72,12 +73,26 @@ def reserve(
         asked, latest = starting.placed(session, asked, at, policy, deadline, sites)
         login = login or Login(session.frontend_of(asked.site), deadline)
     for part in apart(asked):
+        _check_roles(session, part, before)
         inventory.check_exists(session.api, part, deadline)
     if login:
         login.check()
     _move(session, asked.site)
     asked, held = starting.submitted(session, asked, latest, deadline)
     return _started(session, held, wait, asked.at)
+
+
+def _check_roles(session: Session, part: Request, held: Sequence[Record]) -> None:
+    """`InvalidUse` when the run holds a job there whose nodes were asked for other roles: it would go on with those."""
+    record = next((one for one in held if one.site == part.site and one.roles), None)
+    wanted, had = ({role.role: role.count for role in roles} for roles in (part.roles, record.roles if record else ()))
+    if record is not None and wanted != had:
+        words = [", ".join(f"{count} × {role}" for role, count in roles.items()) for roles in (had, wanted)]
+        raise InvalidUse(
+            f"run {session.run.id} holds nodes for other roles than its file has now",
+            cause=f"on {part.site} it holds {words[0]}; {session.experiment.file.name} says {words[1]}",
+            hint=f"{to_paste('release', session.experiment.file)}, then begin anew",
+        )
 
 
 def _move(session: Session, site: str) -> None:

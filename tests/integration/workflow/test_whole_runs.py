@@ -121,3 +121,23 @@ def test_a_benchmark_of_another_role_is_another_attempt(place: Place) -> None:
     done = place.run()  # nothing was changed: what is over is not run again
     assert done.returncode == 0, done.stderr
     assert place.workloads() == [1, 1]
+
+
+def test_roles_that_changed_on_the_way(place: Place) -> None:
+    both = {"worker": {"nodes": 1}, "other": {"nodes": 1}}
+    assert place.run("--keep", "--until", "build").returncode == 0
+    place.write(roles=both)  # before anything was reserved: the new one is built, too
+    done = place.run("--keep", "--until", "reserve")
+    assert done.returncode == 0, done.stderr
+    assert sorted(place.document()["closures"]) == ["other", "worker"]
+    for roles in ({"worker": {"nodes": 2}}, {**both, "other": {"nodes": 2}}):
+        place.write(roles=roles)
+        done = place.run("--keep")
+        assert done.returncode == 2, done.stderr
+        assert "holds nodes for other roles than its file has now" in done.stderr
+        assert "on lab it holds 1 × other, 1 × worker; experiment.yaml says " in done.stderr
+    assert place.call("release", str(place.experiment), "--run", "").returncode == 2
+    assert len(place.held()) == 1
+    place.write(roles=both)
+    assert place.call("release", str(place.experiment)).returncode == 0
+    assert list(place.held()) == []
