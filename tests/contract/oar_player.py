@@ -137,7 +137,9 @@ class Player:
             self.ids.update(zip(theirs, here, strict=False))
 
     def _do(self, step: dict[str, Any]) -> Answer | None:
-        return self._command(step) if step["kind"] == "cli" else self._http(step)
+        if step["kind"] == "cli":
+            return self._command(step)
+        return self._http(step) if "request_headers" in step else None
 
     def _command(self, step: dict[str, Any]) -> Answer | None:
         words = [word for word in shlex.split(step["command"].partition(" | ")[0]) if word != "|"]
@@ -195,7 +197,8 @@ class Player:
         body = step["request_body"]
         number = re.search(r"/jobs/(\d+)", step["path"])
         ours = self.ours(int(number[1])) if number else 0
-        if user is None or not isinstance(body, dict | None) or step["method"] in ("GET", "PUT"):
+        told = isinstance(body, dict | None) and isinstance(step["body"], dict)
+        if user is None or not told or step["method"] in ("GET", "PUT"):
             return None  # not the scheduler's business: authentication, JSON, routes
         body = body or {}
         try:
