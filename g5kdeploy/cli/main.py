@@ -93,6 +93,8 @@ def _nowhere() -> TextIO:
 
 def _call(args: list[str]) -> int:
     """What the command returns is the exit code; None means 0. `help COMMAND` is `COMMAND --help`."""
+    if strange := next((word for word in args if "\0" in word), None):
+        raise click.UsageError(f"no path and no name has a NUL byte: {strange!r}")  # no shell gives one, a program may
     if args[:1] == ["help"]:
         args = [*args[1:], "--help"]
     if COMPLETE in os.environ:

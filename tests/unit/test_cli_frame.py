@@ -124,6 +124,7 @@ def test_no_arguments_are_a_question(capsys: pytest.CaptureFixture[str]) -> None
         (["config"], "Usage: g5kdeploy config"),
         (["lab", "fault"], "Usage: g5kdeploy lab fault"),
         (["--nonsense"], "No such option"),
+        (["run", "a\0b"], r"has a NUL byte: 'a\x00b'"),
         (["-v", "status"], "options stand behind the command: g5kdeploy COMMAND -v"),
     ],
 )
