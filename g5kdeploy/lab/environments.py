@@ -30,6 +30,7 @@ class Builder:
                 say(f"environment {name}")
                 made = debian.environment(name, deadline)
                 partition = disk.PROD if name == STANDARD else disk.DEPLOY
-                append = f"{made.append} store=PARTLABEL={partition}"
+                where = f"PARTLABEL={partition}"
+                append = f"{made.append} root={where} store={where}"
                 self._built[name] = System(name, made.kernel, made.initrd, append, made.image, partition)
             return self._built[name]

@@ -5,12 +5,12 @@ let
   scratch = {
     files."/etc/fstab" = "PARTLABEL=KDPL_TMP_disk0 /scratch ext4 noatime,nofail,x-mount.mkdir,x-systemd.makefs 0 0\n";
   };
-  minimal = [ "sudo" "e2fsprogs" "fdisk" "rsync" "zstd" "xz-utils" ];
+  minimal = [ "sudo" "e2fsprogs" "fdisk" "rsync" "zstd" "xz-utils" "python3" ];
 in
 {
   roles = {
     debian12-min = scratch // { inherit kernel; packages = minimal; };
-    debian12-std = scratch // { inherit kernel; packages = minimal ++ [ "python3" "nfs-common" "tmux" "gdisk" "ethtool" "pciutils" ]; };
-    standard = scratch // { inherit kernel; packages = minimal ++ [ "python3" "nfs-common" "tmux" "gdisk" "ethtool" "pciutils" ]; };
+    debian12-std = scratch // { inherit kernel; packages = minimal ++ [ "nfs-common" "tmux" "gdisk" "ethtool" "pciutils" ]; };
+    standard = scratch // { inherit kernel; packages = minimal ++ [ "nfs-common" "tmux" "gdisk" "ethtool" "pciutils" ]; };
   };
 }

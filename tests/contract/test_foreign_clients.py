@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from g5kdeploy.lab.reference import NodeHardware, lab_site
 from tests.contract.scripted import USERS, Lab
+from tests.support import foreign
 
-ROOT = Path(__file__).resolve().parents[2]
-PYTHON = ROOT / ".venv-foreign" / "bin" / "python"
-
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="needs .venv-foreign: scripts/setup test makes it")
+pytestmark = foreign.installed
 
 
 def run(lab: Lab, script: str, **environ: str) -> Any:
-    """What a script says, as JSON on stdout, in the foreign environment with the lab's home as HOME."""
-    env = {"HOME": str(lab.home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "ANSIBLE_LOCAL_TEMP": str(lab.folder)}
-    done = subprocess.run(
-        [PYTHON, Path(__file__).parent / "foreign" / script],
-        env={**env, **environ},
-        cwd=lab.folder,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    """What a script says that is run as the lab's user."""
+    return foreign.said(script, home=lab.home, folder=lab.folder, **environ)
 
 
 def test_enoslib_reserves_deploys_and_destroys(lab: Lab) -> None:

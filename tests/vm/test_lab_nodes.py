@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.lab.site import disk
 from g5kdeploy.lab.site.names import LAB
 from g5kdeploy.lab.site.namespace import missing
+from tests.support import foreign
 from tests.support.images import tar_image
 from tests.support.lab import CACHE, Lab, call
 
@@ -76,6 +78,30 @@ def test_a_deployed_node_lets_root_in_with_the_given_key(booted: Booted) -> None
     assert "/scratch" in words and "ext4" in words
     refused = booted.lab.ssh(booted.deployed, "id")
     assert refused.returncode == 255 and "Permission denied" in refused.stderr
+
+
+def test_clients_see_which_nodes_are_deployed(booted: Booted) -> None:
+    """By the partition of the root, as EnOSlib and execo look for it; and Ansible finds a whole Python."""
+    enoslib = "mount | grep -q '^/dev/.*3 on / '"
+    execo = "! (mount | grep -E '^/dev/[[:alpha:]]+2 on / ')"
+    python = "python3 -c 'import ctypes, http.client, json, multiprocessing, ssl'"
+    for command in (enoslib, execo, python):
+        done = booted.lab.ssh(f"root@{booted.deployed}", command)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    assert [booted.lab.ssh(booted.standard, command).returncode for command in (enoslib, execo, python)] == [1, 1, 0]
+
+
+@foreign.installed
+def test_enoslib_takes_over_a_deployed_node(booted: Booted, tmp_path: Path) -> None:
+    """It finds the job by its name, deploys nothing anew, and its Ansible works there."""
+    before = booted.lab.api("GET", "deployments").json()["total"]
+    settings = {"ANSIBLE_SSH_ARGS": f"-F {booted.lab.client_home}/.ssh/config"}
+    home = booted.lab.client_home
+    seen = foreign.said("enoslib_nodes.py", "deploying", home=home, folder=tmp_path, **settings)
+    assert seen["nodes"] == [booted.deployed]
+    assert seen["said"] == [booted.deployed.partition(".")[0], "root"]
+    assert base64.b64decode(seen["content"]) == b"from Ansible\n"
+    assert booted.lab.api("GET", "deployments").json()["total"] == before
 
 
 def test_a_deployed_node_reads_the_public_folder_at_once(booted: Booted) -> None:
