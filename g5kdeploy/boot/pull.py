@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from g5kdeploy.base.deadline import Deadline
@@ -106,11 +106,12 @@ def pull(
 ) -> None:
     """Pull a toplevel and all it refers to, its `closure`, into the store below /scratch; nothing is fetched twice.
 
-    `size` is the closure's, in bytes, unpacked. `copying` is told how many paths were begun. Raises `SignatureRefused`,
-    `PathTampered`, `CacheUnreachable`, `NoRoom`.
+    Where all of it lies there and is verified the cache is not even asked. `size` is the closure's, in bytes, unpacked.
+    `copying` is told how many paths were begun. Raises `SignatureRefused`, `PathTampered`, `CacheUnreachable`, `NoRoom`.
     """
     nix = f"HOME={RUN} NIX_CONFIG={shlex.quote(_configuration(source))} {bundle}/bin/nix"
-    _make_room(remote, toplevel, closure, source, nix, size, deadline)
+    if _kept(remote, toplevel, list(closure), source, nix, size, deadline):
+        return
     command = f"{nix} copy --from {shlex.quote(source.cache_url)} --to {SCRATCH} {toplevel}"
     numbers = itertools.count(1)
 
@@ -141,12 +142,13 @@ def _configuration(source: Source) -> str:
     )
 
 
-def _make_room(
-    remote: Remote, toplevel: str, closure: Iterable[str], source: Source, nix: str, size: int, deadline: Deadline
-) -> None:
+def _kept(
+    remote: Remote, toplevel: str, closure: Sequence[str], source: Source, nix: str, size: int, deadline: Deadline
+) -> bool:
     """Keep of the store on the scratch partition what can be trusted, and see that the closure fits beside it.
 
-    All or nothing: one path of the closure that is not what a trusted key signed, and the store is removed.
+    All or nothing: one path of the closure that is not what a trusted key signed, and the store is removed. Answers
+    whether the whole closure is there and was verified.
     """
     store, mark = f"{SCRATCH}/nix", f"{SCRATCH}/nix/.owner"
     # Signatures are asked for (-n 1) also of paths that the database calls its own: whoever wrote it could say that
@@ -155,17 +157,19 @@ if [ "$(cat {mark} 2>/dev/null)" != {shlex.quote(source.owner)} ]; then
   kept=$(while read -r path; do [ ! -e "{SCRATCH}$path" ] || echo "$path"; done)
   if [ -n "$kept" ] && ! {nix} store verify --store {SCRATCH} -n 1 $kept > /dev/null 2>&1; then kept=; fi
   [ -n "$kept" ] || rm -rf {store}
+  [ "$(echo "$kept" | wc -w)" -ne {len(closure)} ] || whole=yes
 fi
 room() {{ df -P -B1 {SCRATCH} | tail -n 1 | awk '{{print $4}}'; }}
 [ -e {SCRATCH}{toplevel} ] || [ "$(room)" -ge {size} ] || rm -rf {store}
 mkdir -p {store} && printf %s {shlex.quote(source.owner)} > {mark} || exit 1
-[ -e {SCRATCH}{toplevel} ] && echo there || room"""
+if [ -n "$whole" ]; then echo whole; elif [ -e {SCRATCH}{toplevel} ]; then echo there; else room; fi"""
     said = remote.run(script, deadline, input="".join(f"{path}\n" for path in closure).encode()).stdout.strip()
-    if said != "there" and int(said) < size:
+    if said not in ("whole", "there") and int(said) < size:
         raise NoRoom(
             f"{remote.name}: {SCRATCH} has {human_bytes(int(said))} left, the closure needs {human_bytes(size)}",
             hint="deploy the node anew with its scratch partition reformatted, or make the closure smaller",
         )
+    return said == "whole"
 
 
 _REASONS: tuple[tuple[str, type[BootFailed], str, str], ...] = (

@@ -287,12 +287,17 @@ def test_a_store_that_another_left_on_the_scratch_partition_is_verified(made: Ma
     pull.pull(made.node, made.small, [made.small], mine, bundle, 1, soon())
     place = in_scratch(made, tmp_path / "scratch")
     pulled = place.stat().st_ino
-    pull.pull(made.node, made.small, [made.small], replace(made.source, owner="second"), bundle, 1, soon())
-    assert place.stat().st_ino == pulled, "what holds is kept"
+    away = replace(made.source, owner="second", web="http://127.0.0.1:9")
+    pull.pull(made.node, made.small, [made.small], away, bundle, 1, soon())
+    assert place.stat().st_ino == pulled, "what holds is kept, and the cache not asked"
+    with pytest.raises(CacheUnreachable):
+        pull.pull(
+            made.node, made.small, [made.small, f"{made.small}-more"], replace(away, owner="x"), bundle, 1, soon()
+        )
     forged = place / "forged"
     place.chmod(0o755)
     forged.write_text("not what was signed")
-    pull.pull(made.node, made.small, [made.small], replace(made.source, owner="second"), bundle, 1, soon())
+    pull.pull(made.node, made.small, [made.small], replace(made.source, owner="x"), bundle, 1, soon())
     assert forged.exists(), "the same run's own store is its own"
     pull.pull(made.node, made.small, [made.small], replace(made.source, owner="third"), bundle, 1, soon())
     assert not forged.exists()
