@@ -17,11 +17,16 @@ _SCRIPTS = _ROOT / "tests" / "contract" / "foreign"
 installed = pytest.mark.skipif(not _PYTHON.exists(), reason="needs .venv-foreign: scripts/setup test makes it")
 
 
-def said(script: str, *words: str, home: Path, folder: Path, **environ: str) -> Any:
-    """What a script says, as JSON on stdout, in the foreign environment with the lab's home as HOME."""
+# An OpenSSH that they start looks for keys in the account's own home, whatever HOME says
+_LEND = 'ssh-add -q "$1" && shift && exec "$@"'
+
+
+def said(script: str, *words: str, home: Path, folder: Path, key: Path | None = None, **environ: str) -> Any:
+    """What a script says, as JSON on stdout, in the foreign environment with the lab's home as HOME; an agent has `key`."""
+    agent = ["ssh-agent", "sh", "-c", _LEND, "sh", key] if key else []
     env = {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "ANSIBLE_LOCAL_TEMP": str(folder)}
     done = subprocess.run(
-        [_PYTHON, _SCRIPTS / script, *words],
+        [*agent, _PYTHON, _SCRIPTS / script, *words],
         env={**env, **environ},
         cwd=folder,
         capture_output=True,

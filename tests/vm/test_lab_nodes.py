@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -95,12 +94,18 @@ def test_clients_see_which_nodes_are_deployed(booted: Booted) -> None:
 def test_enoslib_takes_over_a_deployed_node(booted: Booted, tmp_path: Path) -> None:
     """It finds the job by its name, deploys nothing anew, and its Ansible works there."""
     before = booted.lab.api("GET", "deployments").json()["total"]
-    settings = {"ANSIBLE_SSH_ARGS": f"-F {booted.lab.client_home}/.ssh/config"}
     home = booted.lab.client_home
-    seen = foreign.said("enoslib_nodes.py", "deploying", home=home, folder=tmp_path, **settings)
-    assert seen["nodes"] == [booted.deployed]
-    assert seen["said"] == [booted.deployed.partition(".")[0], "root"]
-    assert base64.b64decode(seen["content"]) == b"from Ansible\n"
+    own = home / ".ssh"
+    seen = foreign.said(
+        "enoslib_nodes.py",
+        "deploying",
+        home=home,
+        folder=tmp_path,
+        key=own / "id_ed25519",
+        ANSIBLE_SSH_ARGS=f"-F {own}/config",
+    )
+    assert seen["nodes"] == [booted.deployed] and seen["cores"] >= 1
+    assert seen["addresses"] == [LAB.node_ip(int(booted.deployed.partition(".")[0].removeprefix("vm-")))]
     assert booted.lab.api("GET", "deployments").json()["total"] == before
 
 
