@@ -123,6 +123,7 @@ ROWS = [
     get("/versions", 200, '"total":1', cache_control="max-age=60, public"),
     get("/versions/latest", 307),
     get("/versions/latest?a=1&callback=f&_=1", 307, location="/stable/versions/latest?a=1"),
+    get("/sites/%2F/versions/latest?a=1", 307, location="/stable/sites/%2F/versions/latest?a=1"),
     get("/sites/nope/versions", 404, "sites/nope does not exist."),
     get("/accesses", 200, '{"lab":{"vm":{"label":"p1","level":40}}}'),
     get("/refrepo", 404, "Refrepo does not exist."),

@@ -17,9 +17,9 @@ from werkzeug.wsgi import FileWrapper
 
 from g5kdeploy.lab.api import cors
 from g5kdeploy.lab.api.answer import Answer, File, Headers, failure, finish, line, request_id
-from g5kdeploy.lab.api.call import NOBODY, BadParameters, Call, HttpError
+from g5kdeploy.lab.api.call import ESCAPED, NOBODY, BadParameters, Call, HttpError
 from g5kdeploy.lab.api.negotiation import VERBS, BadAccept, bare, formats, require_type
-from g5kdeploy.lab.api.routes import ESCAPED, PARAMETERS_FIRST, find
+from g5kdeploy.lab.api.routes import PARAMETERS_FIRST, find
 from g5kdeploy.lab.services import SiteServices
 
 log = logging.getLogger(__name__)

@@ -216,6 +216,18 @@ def _unescaped(text: str) -> str:
     return urllib.parse.unquote_plus(text, errors="surrogateescape")
 
 
+ESCAPED = {"/": "\u2215", ".": "\u2024"}
+"""What stands for an escaped slash or dot while a path is taken apart: such a one does not part names."""
+
+
+def as_sent(path: str) -> str:
+    """A path as its request had it: what was escaped is escaped."""
+    text = "/".join(map(segment, path.split("/")))
+    for character, mark in ESCAPED.items():
+        text = text.replace(urllib.parse.quote(mark), f"%{ord(character):02X}")
+    return text
+
+
 def segment(text: str) -> str:
     """A part of a path as a link has it: what may not stand there is escaped."""
     return urllib.parse.quote(text, safe="-._~!$&'()*+,;=:@")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
-from g5kdeploy.lab.api.call import COLLECTION, ITEM, Call, HttpError, integer, segment
+from g5kdeploy.lab.api.call import COLLECTION, ITEM, Call, HttpError, as_sent, integer, segment
 from g5kdeploy.lab.api.dates import moment
 from g5kdeploy.lab.api.ruby import no_method, shown, to_i
 from g5kdeploy.lab.oar import Job
@@ -279,7 +279,7 @@ def latest(call: Call, resource: str = "") -> Empty:
     if newest is None:
         raise HttpError(500, no_method("oid", "    sha = repository.find(resource_path).oid", ".oid"))
     words = [word for word in call.query_text.rstrip("&").split("&") if not re.match("(_|callback)=", word)]
-    full = call.path + (f"?{'&'.join(words)}" if any(words) else "")
+    full = as_sent(call.path) + (f"?{'&'.join(words)}" if any(words) else "")
     call.location = call.href(re.sub(r"latest(.json)?$", newest.oid, full))
     return Empty(307)
 

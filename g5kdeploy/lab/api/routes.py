@@ -10,11 +10,8 @@ from werkzeug.routing import BaseConverter, Map, MapAdapter, Rule
 
 from g5kdeploy.lab.api import around, deployments, environments, grants, jobs, kadeployapi, reference, status, vlans
 from g5kdeploy.lab.api.answer import Answer, Document
-from g5kdeploy.lab.api.call import Call, HttpError
+from g5kdeploy.lab.api.call import ESCAPED, Call, HttpError
 from g5kdeploy.lab.api.negotiation import VERBS
-
-ESCAPED = {"/": "\u2215", ".": "\u2024"}
-"""What stands for an escaped slash or dot while a path is taken apart: such a one does not part names."""
 
 PARAMETERS_FIRST = frozenset({jobs.__name__, vlans.__name__, environments.__name__})
 """Whose handlers see nothing of a request before its parameters are read: a broken body comes before all else."""
