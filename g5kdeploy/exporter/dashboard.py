@@ -181,15 +181,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python3 -m g5kdeploy_exporter.dashboard", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--config.dir", dest="dir", type=Path, required=True, metavar="DIR", help="folder with X.yaml")
-    parser.add_argument("--config.names", dest="names", default="", metavar="A,B", help="these programs alone")
+    parser.add_argument("--config.names", dest="names", metavar="A,B", help="these programs alone")
     options = parser.parse_args(arguments)
     mistakes = Mistakes()
     configs = programs(options.dir, mistakes)
-    if wanted := [name for name in options.names.split(",") if name]:
+    if options.names is not None:
+        wanted = options.names.split(",")
         known = {config.name: config for config in configs}
         for name in wanted:
             if name not in known:
-                mistakes.add(options.dir, 0, f"there is no program {name}; there are: {', '.join(sorted(known))}")
+                mistakes.add(options.dir, 0, f"there is no program `{name}`; there are: {', '.join(sorted(known))}")
         configs = [known[name] for name in wanted if name in known]
     if mistakes:
         sys.stderr.write("\n".join(mistakes.found) + "\n")

@@ -79,8 +79,9 @@ def test_the_command_prints_it_and_knows_which_programs_there_are(capsys: pytest
     assert main(["--config.dir", str(BPF), "--config.names", "statx_mock,statx"]) == 0
     rows = [panel["title"] for panel in json.loads(capsys.readouterr().out)["panels"] if panel["type"] == "row"]
     assert rows == ["exporter", "statx_mock", "statx"]
-    assert main(["--config.dir", str(BPF), "--config.names", "nothing"]) == 2
-    assert "there is no program nothing; there are: " in capsys.readouterr().err
+    for names, missing in (("nothing", "nothing"), ("statx,", ""), (",", ""), ("", "")):
+        assert main(["--config.dir", str(BPF), "--config.names", names]) == 2
+        assert f"there is no program `{missing}`; there are: " in capsys.readouterr().err
 
 
 def test_a_mistake_in_a_yaml_is_told_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
