@@ -55,7 +55,7 @@ PACKAGES = (
 """What the layer has besides the kernel: all that scripts run, so that little is asked of this machine."""
 GROUPS = ("node", "storage", "network", "frames", "attached", "mock", "late")
 """The scripts of tests/vm/guest that want such a machine."""
-NEWER_GROUPS = ("node", "network", "late")
+NEWER_GROUPS = ("node", "network", "frames", "mock", "late")
 """Those that the newer kernel is seen with, too."""
 NEWER = "trixie"
 """The release of Debian whose kernel is tested beside this machine's own; Grid'5000 deploys it, too."""

@@ -15,13 +15,13 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
-def seen(own_kernel: dict[str, Any]) -> Network:
-    return Network(own_kernel["frames"], may_refuse=False)
+def seen(stock_kernel: dict[str, Any]) -> Network:
+    return Network(stock_kernel["frames"], may_refuse=False)
 
 
 @pytest.mark.parametrize("mode", ["native", "generic"])
-def test_what_an_af_xdp_socket_has_no_place_for(own_kernel: dict[str, Any], mode: str) -> None:
-    notes = watched(own_kernel, "frames", "xsk").notes[mode]
+def test_what_an_af_xdp_socket_has_no_place_for(stock_kernel: dict[str, Any], mode: str) -> None:
+    notes = watched(stock_kernel, "frames", "xsk").notes[mode]
     run = Watched(notes)
     queue = {"device": "frames", "queue": "0"}
     assert notes["lost"] == {"dropped": 7, "rx_ring_full": 16}
@@ -33,9 +33,9 @@ def test_what_an_af_xdp_socket_has_no_place_for(own_kernel: dict[str, Any], mode
 
 
 @pytest.mark.parametrize("mode", ["native", "generic"])
-def test_the_verdicts_of_an_xdp_program_that_comes_later(own_kernel: dict[str, Any], mode: str) -> None:
+def test_the_verdicts_of_an_xdp_program_that_comes_later(stock_kernel: dict[str, Any], mode: str) -> None:
     """Once in the driver, once above it; the second one is another program in the first one's place."""
-    run = Watched(watched(own_kernel, "frames", "xdp_verdicts").notes[mode])
+    run = Watched(watched(stock_kernel, "frames", "xdp_verdicts").notes[mode])
     verdicts = {"aborted": 5, "drop": 6, "invalid": 8}
     for action, count in verdicts.items():
         assert run.grown("xdp_verdicts_total", device="frames", action=action) == count
@@ -43,7 +43,7 @@ def test_the_verdicts_of_an_xdp_program_that_comes_later(own_kernel: dict[str, A
     assert run.grown("xdp_verdicts_lost_total") == 0
 
 
-def test_counts_outlive_the_program_that_was_watched(own_kernel: dict[str, Any]) -> None:
-    notes = watched(own_kernel, "frames", "xdp_verdicts").notes
+def test_counts_outlive_the_program_that_was_watched(stock_kernel: dict[str, Any]) -> None:
+    notes = watched(stock_kernel, "frames", "xdp_verdicts").notes
     name = 'ebpf_exporter_xdp_verdicts_total{device="frames",action="drop"}'
     assert notes["native"]["after"][name] == notes["generic"]["before"][name]

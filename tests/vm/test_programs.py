@@ -86,19 +86,19 @@ def test_the_calls_of_a_cgroup_are_counted_exactly(seen: dict[str, Any], who: st
 
 RUNS = [
     *(("override_kernel", f"{mode}{order}") for mode in ("override", "rewrite") for order in ("", "_reversed")),
-    *(("own_kernel", f"rewrite{order}") for order in ("", "_reversed")),
+    *((kernel, f"rewrite{order}") for kernel in ("own_kernel", "newer_kernel") for order in ("", "_reversed")),
 ]
 """Which kernel, how the mock works there, and whether everything is attached in the opposite order."""
 
 
 @pytest.fixture(params=RUNS, ids="-".join)
 def mocked(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """The mock through all its cases: on the kernel that lets it override, and on the distribution's."""
+    """The mock through all its cases: on the kernel that lets it override, and on the distribution's two."""
     kernel, name = request.param
     if kernel == "override_kernel":
         notes: dict[str, Any] = request.getfixturevalue("seen")[name]
     else:
-        notes = watched(request.getfixturevalue("own_kernel"), "mock", name).notes
+        notes = watched(request.getfixturevalue(kernel), "mock", name).notes
     return {"name": name} | notes
 
 
@@ -162,8 +162,8 @@ def test_what_the_override_kernel_can_do(seen: dict[str, Any]) -> None:
     assert found["config"]["BPF_KPROBE_OVERRIDE"] == "y" and found["btf"]
 
 
-def test_what_the_distributions_kernel_can_do(own_kernel: dict[str, Any]) -> None:
-    found = watched(own_kernel, "mock", "kernel").notes
+def test_what_the_distributions_kernels_can_do(stock_kernel: dict[str, Any]) -> None:
+    found = watched(stock_kernel, "mock", "kernel").notes
     kinds = works(found, "kinds")
     for name in ("tp", "raw_tp", "tp_btf", "kprobe", "fentry", "fexit", "lsm", "probe_write_user", "xdp"):
         assert kinds[name], found["kinds"]
