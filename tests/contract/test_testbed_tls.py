@@ -55,7 +55,7 @@ class Answers(BaseHTTPRequestHandler):
         assert isinstance(self.connection, ssl.SSLSocket)
         shown = self.connection.getpeercert() or {}
         told = {
-            "uid": self.headers.get("X-Api-User-CN"),
+            "uid": self.headers.get("X-Api-User-CN") or "nobody",
             "certificate": bool(shown),
             "basic": self.headers.get("Authorization"),
         }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from g5kdeploy.events.failure import ExitCode, InvalidUse, exit_code
 from g5kdeploy.experiment import load
 from g5kdeploy.node import fan_out
 from g5kdeploy.runs import NoRun, PhaseState, Run, find, key_of, list_runs, new_id, runs_folder, unreleased, versions
+from g5kdeploy.runs.document import Document
 
 FILE = "apiVersion: g5kdeploy/v1\nname: small\nroles: {server: {nodes: 1}}\n"
 
@@ -91,16 +94,10 @@ def test_a_change_that_raises_changes_nothing(experiment: Path, monkeypatch: pyt
     assert Run.open(run.folder).released is True
 
 
-def test_what_many_threads_note_down_is_on_the_disk_when_each_goes_on(
-    experiment: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_many_threads_note_down_is_on_the_disk_when_each_goes_on(experiment: Path) -> None:
     run = make(experiment)
     path, names = run.folder / "run.json", [f"vm-{number}" for number in range(60)]
-    written: list[int] = []
-    write = files.write
-    monkeypatch.setattr(files, "write", lambda *args: (written.append(1), time.sleep(0.02), write(*args)))
     run.set_nodes({name: {"role": "server", "hardware": {"name": name}} for name in names})
-    assert len(written) == 1
 
     def note(name: str) -> None:
         run.set_node(name, stage="booted", facts={"é": name})
@@ -110,10 +107,36 @@ def test_what_many_threads_note_down_is_on_the_disk_when_each_goes_on(
         assert name in json.loads(path.read_text())["warnings"]
 
     assert fan_out(names, note) == dict.fromkeys(names)
-    assert len(written) < 1 + len(names), "those who come together are written together"
     assert run.document() == json.loads(path.read_text())
     files.write_json(path.with_name("same.json"), run.document())
     assert path.read_text() == path.with_name("same.json").read_text()
+
+
+def test_changes_that_wait_are_written_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = Document(tmp_path / "run.json", {})
+    written: list[str] = []
+    begun, all_there = threading.Event(), threading.Event()
+    write = files.write
+
+    def slow(path: Path, text: str) -> None:
+        written.append(text)
+        begun.set()
+        assert all_there.wait(60)
+        write(path, text)
+
+    monkeypatch.setattr(files, "write", slow)
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(document.change, lambda value: {"first": 0})
+        assert begun.wait(60)
+        others = [pool.submit(document.change, lambda value, name=f"n{n}": {name: len(value)}) for n in range(8)]
+        while document._waiting.qsize() < len(others):
+            time.sleep(0.001)
+        all_there.set()
+        for one in (first, *others):
+            one.result(60)
+    assert len(written) == 2
+    assert json.loads((tmp_path / "run.json").read_text()) == document.value
+    assert sorted(document.value.values()) == list(range(9)), "each sees what those before it have changed"
 
 
 def test_nodes_facts_are_merged(experiment: Path) -> None:
