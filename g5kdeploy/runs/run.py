@@ -131,7 +131,12 @@ class Run:
     @classmethod
     def open(cls, folder: Path) -> Run:
         """The run in a folder. Raises `InvalidUse` for a newer version's, `Problem` for one that cannot be read."""
-        return cls(folder, versions.read(folder / "run.json"))
+        path = folder / "run.json"
+        document = versions.read(path)
+        for name, phase in document["phases"].items():
+            if phase["state"] not in set(PhaseState):
+                raise versions.damaged(path, f"phases.{name}.state")
+        return cls(folder, document)
 
     # What it is
 

@@ -26,6 +26,14 @@ _MEMBERS: dict[str, type | tuple[type, ...]] = {
     "nodes": dict,
     "warnings": list,
 }
+_NODE: dict[str, type | tuple[type, ...]] = {"role": str, "stage": str, "facts": dict, "hardware": dict}
+_PHASE: dict[str, type | tuple[type, ...]] = {"key": str, "state": str, "started": (int, float), "result": dict}
+
+
+def damaged(path: Path, place: str) -> InvalidUse:
+    """That a part of run.json is not what this program writes there."""
+    hint = "what it was told of nodes and samples is in the folder; begin another run, or mend the file"
+    return InvalidUse(f"{path} is damaged", cause=f"`{place}` is missing or not what it should be", hint=hint)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -47,7 +55,16 @@ def read(path: Path) -> dict[str, Any]:
         document = migrate(document)
         version += 1
         document["schemaVersion"] = version
-    for member, kind in _MEMBERS.items():
-        if not isinstance(document.get(member), kind):
-            raise InvalidUse(f"{path} is damaged", cause=f"`{member}` is missing or not what it should be")
+    _check(path, document, _MEMBERS, "")
+    for group, members in (("nodes", _NODE), ("phases", _PHASE)):
+        for name, value in document[group].items():
+            _check(path, value, members, f"{group}.{name}")
     return dict(document)
+
+
+def _check(path: Path, value: Any, members: dict[str, type | tuple[type, ...]], place: str) -> None:
+    if not isinstance(value, dict):
+        raise damaged(path, place)
+    for member, kind in members.items():
+        if not isinstance(value.get(member), kind):
+            raise damaged(path, f"{place}.{member}".lstrip("."))

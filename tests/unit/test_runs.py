@@ -270,9 +270,18 @@ def test_an_older_version_is_migrated(experiment: Path, monkeypatch: pytest.Monk
     assert again.document()["warnings"] == []
 
 
-def test_a_damaged_run_says_what_is_wrong(experiment: Path) -> None:
+@pytest.mark.parametrize(
+    ("members", "place"),
+    [
+        ({"nodes": []}, "nodes"),
+        ({"nodes": {"vm-1": None}}, "nodes.vm-1"),
+        ({"nodes": {"vm-1": {"role": "server", "stage": "booted", "hardware": {}}}}, "nodes.vm-1.facts"),
+        ({"phases": {"build": {"key": "", "state": "odd", "started": 1, "result": {}}}}, "phases.build.state"),
+    ],
+)
+def test_a_damaged_run_says_what_is_wrong(experiment: Path, members: dict[str, Any], place: str) -> None:
     run = make(experiment)
-    rewrite(run, nodes=[])
+    rewrite(run, **members)
     with pytest.raises(InvalidUse) as caught:
         Run.open(run.folder)
-    assert "`nodes`" in caught.value.cause
+    assert f"`{place}`" in caught.value.cause
