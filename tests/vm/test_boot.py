@@ -85,7 +85,7 @@ def _answers_as_made_up(site: Site, node: str, before: Facts) -> Facts:
     assert after.system == role.toplevel
     said = remote.run(
         "hostname; grep somebody-else /etc/hosts; systemctl is-system-running --wait; systemctl --failed --no-legend; "
-        "made-up-script; exec 3<>/dev/tcp/127.0.0.1/4567; cat <&3",
+        "made-up-script; bash -c 'exec 3<>/dev/tcp/127.0.0.1/4567; cat <&3'",
         soon(),
     ).stdout.splitlines()
     assert said == [node, "10.9.8.7 somebody-else", "running", "booted", "booted"]
