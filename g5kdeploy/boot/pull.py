@@ -153,6 +153,7 @@ def _kept(
     store, mark = f"{SCRATCH}/nix", f"{SCRATCH}/nix/.owner"
     # Signatures are asked for (-n 1) also of paths that the database calls its own: whoever wrote it could say that
     script = f"""
+whole=
 if [ "$(cat {mark} 2>/dev/null)" != {shlex.quote(source.owner)} ]; then
   kept=$(while read -r path; do [ ! -e "{SCRATCH}$path" ] || echo "$path"; done)
   if [ -n "$kept" ] && ! {nix} store verify --store {SCRATCH} -n 1 $kept > /dev/null 2>&1; then kept=; fi

@@ -12,8 +12,11 @@ from g5kdeploy.lab.reference import big_world
 from g5kdeploy.testbed import credentials
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.records import Records
+from tests.contract.desk import desk, places
 from tests.contract.scripted import Lab
 from tests.contract.testbed_world import World, small_world
+
+__all__ = ["desk", "places"]
 
 
 @pytest.fixture
