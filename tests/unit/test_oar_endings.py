@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,14 +11,6 @@ from g5kdeploy.lab.oar import Hooks, Job, Query, Refused
 from g5kdeploy.lab.oar.admission import FORBIDDEN, MISSING
 from g5kdeploy.lab.oar.text import date
 from tests.support.oar_site import Site, n
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    made.oar.stop()
-
 
 # Nodes that fail
 

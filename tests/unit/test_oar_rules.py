@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from g5kdeploy.lab.oar import Refused
 from g5kdeploy.lab.oar.text import date
 from tests.support.oar_site import Site, n
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    made.oar.stop()
-
 
 # Reservations against jobs that wait
 
