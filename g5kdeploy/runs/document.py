@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import queue
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -18,7 +17,7 @@ Make = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """From the document as it is to its members as they shall be."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Change:
     """A change that is to be written, and whether it was."""
 
@@ -36,17 +35,21 @@ class Document:
     def __init__(self, path: Path, value: Mapping[str, Any]) -> None:
         self.path = path
         self.value = value
-        self._waiting: queue.SimpleQueue[_Change] = queue.SimpleQueue()
+        self._waiting: list[_Change] = []
         self._lock = threading.Lock()
         self._texts: dict[str, tuple[Any, str]] = {}
 
     def change(self, make: Make) -> None:
         """Replace members; it is on the disk when this returns, and unchanged if it raises."""
         mine = _Change(make)
-        self._waiting.put(mine)
-        with self._lock:
-            if not mine.over.done():
-                self._write_all()
+        self._waiting.append(mine)
+        try:
+            with self._lock:
+                if not mine.over.done():
+                    self._write_all()
+        finally:  # an interrupt takes back this change, and leaves the others to those who wait for them
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(mine)
         mine.over.result()
 
     def see(self, value: Mapping[str, Any]) -> None:
@@ -55,21 +58,23 @@ class Document:
             self.value = value
 
     def _write_all(self) -> None:
-        changes: list[_Change] = []
-        try:
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    changes.append(self._waiting.get_nowait())
-            value = self.value
-            for change in changes:
+        """Write what waits by now; a change that cannot be made fails alone, and a disk that is full fails all of them."""
+        value, made = self.value, []
+        for change in [change for change in self._waiting if not change.over.done()]:
+            try:
                 value = {**value, **change.make(value)}
+            except Exception as error:  # noqa: BLE001  who waits for it raises it
+                change.over.set_exception(error)
+            else:
+                made.append(change)
+        try:
             files.write(self.path, self._text(value))
-        except BaseException as error:  # noqa: BLE001  each who waits for it raises it
-            for change in changes:
+        except Exception as error:  # noqa: BLE001  as above
+            for change in made:
                 change.over.set_exception(error)
             return
         self.value = value
-        for change in changes:
+        for change in made:
             change.over.set_result(None)
 
     def _text(self, value: Mapping[str, Any]) -> str:

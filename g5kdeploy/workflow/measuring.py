@@ -96,8 +96,11 @@ def _put_aside(session: Session, number: int) -> None:
     for node in session.run.nodes():
         folder = session.run.node_folder(node)
         for path in (folder / "samples", folder / "files", folder / "workload.log"):
+            aside = path.with_stem(f"{path.stem}-{number}")
+            while aside.exists():  # of one who was killed here, and whose results were collected once more
+                aside = aside.with_stem(f"{aside.stem}-again")
             if path.exists():
-                path.rename(path.with_stem(f"{path.stem}-{number}"))
+                path.rename(aside)
         (session.run.metrics / f"{node}.parquet").unlink(missing_ok=True)
 
 

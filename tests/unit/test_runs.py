@@ -6,9 +6,11 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -129,7 +131,7 @@ def test_changes_that_wait_are_written_together(tmp_path: Path, monkeypatch: pyt
         first = pool.submit(document.change, lambda value: {"first": 0})
         assert begun.wait(60)
         others = [pool.submit(document.change, lambda value, name=f"n{n}": {name: len(value)}) for n in range(8)]
-        while document._waiting.qsize() < len(others):
+        while len(document._waiting) < 1 + len(others):
             time.sleep(0.001)
         all_there.set()
         for one in (first, *others):
@@ -137,6 +139,24 @@ def test_changes_that_wait_are_written_together(tmp_path: Path, monkeypatch: pyt
     assert len(written) == 2
     assert json.loads((tmp_path / "run.json").read_text()) == document.value
     assert sorted(document.value.values()) == list(range(9)), "each sees what those before it have changed"
+
+
+def test_a_change_that_fails_or_is_interrupted_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = Document(tmp_path / "run.json", {})
+    document.change(lambda value: {"kept": 1})
+
+    def wrong(value: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"lost": value["not there"]}
+
+    with pytest.raises(KeyError, match="not there"):
+        document.change(wrong)
+    for trouble in (OSError(28, "No space left on device"), KeyboardInterrupt()):
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "write", Mock(side_effect=trouble))
+            with pytest.raises(type(trouble)):
+                document.change(lambda value: {"lost": 1})
+    document.change(lambda value: {"last": 2})
+    assert document.value == json.loads((tmp_path / "run.json").read_text()) == {"kept": 1, "last": 2}
 
 
 def test_nodes_facts_are_merged(experiment: Path) -> None:

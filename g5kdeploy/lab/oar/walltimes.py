@@ -121,10 +121,8 @@ def _possible(core: Core, entry: Entry, change: Change) -> int:
     if (deadline := entry.type_value("deadline")) is not None:
         latest = min(latest, moment(deadline))
     mine = share(entry)
-    for other in (
-        *core.live.values(),
-        *core.ended,
-    ):  # those that are over are in the plan until this pass makes it anew
+    # Those that are over are in the plan until this pass makes it anew
+    for other in (*core.live.values(), *core.ended):
         if other.has_type("besteffort") or (mine and share(other) == mine):
             continue
         if change.delay_next_jobs and other.reservation == "None":

@@ -107,10 +107,14 @@ def test_a_benchmark_of_another_role_is_another_attempt(place: Place) -> None:
     assert done.returncode == 0, done.stderr
     second, first = place.nodes  # the file has its roles in the order of the alphabet
     assert place.workloads() == [0, 1]
+    put_aside = place.folders[-1].parent / "nodes" / first / "samples-1"
+    put_aside.mkdir()  # by one who was killed right after it, before the attempt was noted as over
+    (put_aside / "kept").touch()
     place.write(roles=roles, benchmark={**bench, "role": "other"})
     done = place.run("--keep")
     assert done.returncode == 0, done.stderr
     assert place.workloads() == [1, 1]
+    assert (put_aside / "kept").exists() and list(put_aside.with_name("samples-1-again").glob("*.gz"))
     told = json.loads(done.stdout)
     assert list(told["workload"]) == [second]
     assert place.document()["benchmark"]["attempt"] == 2
