@@ -219,8 +219,14 @@ def _hooks(site: Site, kavlan: Kavlan, deployer: Deployer, unlucky: UnluckyDeplo
         vlans = [str(one.properties["vlan"]) for one in job.assigned if one.type.startswith("kavlan")]
         kavlan.reset([*job.nodes, *(name for vlan in vlans for name in kavlan.inside(vlan))])
         site.close_for(job.nodes, job.user, deployed="deploy" in job.types)
+        jobs.forget(site, job)
 
-    return Hooks(on_launch=on_launch, on_end=on_end, run_command=lambda job, again: jobs.run(site, job, again))
+    return Hooks(
+        on_launch=on_launch,
+        on_end=on_end,
+        run_command=lambda job, again: jobs.run(site, job, again),
+        on_notice=lambda job, notice: jobs.tell(site, job, notice),
+    )
 
 
 def _running(oar: Oar, user: str | None = None) -> Iterable[Job]:

@@ -19,7 +19,7 @@ from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.base.text import human_bytes, redact
 from g5kdeploy.node.link import Closed, Link
 from g5kdeploy.node.problems import ConnectionLost, LoginRefused, RemoteFailed, Result, Unreachable, broke, shorten
-from g5kdeploy.node.shell import by_sh
+from g5kdeploy.node.shell import AfterMark, by_sh
 from g5kdeploy.node.talk import Broken, Feed, Lines, Streams, talk
 from g5kdeploy.node.wire import alive, transport_of
 
@@ -228,6 +228,8 @@ class Remote:
 
             return take
 
+        printed = sink(stdout, 0)
+        after = None if login_shell else AfterMark(printed)
         with self._link.place(deadline), _opened(input) as feed:
             channel = self._session(deadline)
             began = time.monotonic()
@@ -238,11 +240,13 @@ class Remote:
                     channel,
                     command if login_shell else by_sh(command),
                     feed,
-                    Streams(sink(stdout, 0), sink(stderr, 1)),
+                    Streams(after.feed if after else printed, sink(stderr, 1)),
                     deadline,
                     lambda: alive(transport, deadline),
                     lambda: self._abandon(channel),
                 )
+                if after:
+                    after.end()
                 clean_end = True
             except Broken as error:
                 self._link.drop_transport(transport)

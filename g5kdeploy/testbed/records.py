@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -62,31 +62,52 @@ class Record:
 
 
 class Records:
-    """The records of one testbed in a folder (default: state/reservations), one JSON file each."""
+    """The records of one testbed in a folder (default: state/reservations), one JSON file each.
+
+    What is released lies in a folder below: only that of jobs which may still hold nodes is read at every look.
+    """
 
     def __init__(self, testbed: str, folder: Path | None = None, clock: Clock = SYSTEM) -> None:
         self.testbed = testbed
         self.folder = folder or folders.state() / "reservations"
+        self._over = self.folder / "released"
         self.clock = clock
 
     def all(self) -> list[Record]:
         """All of this testbed's records, the newest first. Raises `Problem` for a file that is no record."""
-        found = [_read(path) for path in self.folder.glob("*.json")] if self.folder.is_dir() else []
-        mine = [record for record in found if record.testbed == self.testbed]
-        return sorted(mine, key=lambda record: (-record.asked_at, record.name))
+        return self._sorted(
+            {record.name: record for record in (*self._in(self._over), *self._in(self.folder))}.values()
+        )
 
     def unreleased(self, run: str | None = None, experiment: str | None = None) -> list[Record]:
         """Those whose job may still hold nodes, the newest first."""
-        return [
-            record
-            for record in self.all()
-            if not record.released and run in (None, record.run) and experiment in (None, record.experiment)
-        ]
+        found = []
+        for record in self._in(self.folder):
+            if record.released:  # by a process that ended in between
+                self.save(record)
+            elif run in (None, record.run) and experiment in (None, record.experiment):
+                found.append(record)
+        return self._sorted(found)
+
+    def _in(self, folder: Path) -> Iterator[Record]:
+        """The records that lie in a folder; one that another command puts elsewhere meanwhile is there or not."""
+        for path in folder.glob("*.json") if folder.is_dir() else ():
+            try:
+                yield _read(path)
+            except Problem:
+                if path.exists():
+                    raise
+
+    def _sorted(self, found: Iterable[Record]) -> list[Record]:
+        mine = (record for record in found if record.testbed == self.testbed)
+        return sorted(mine, key=lambda record: (-record.asked_at, record.name))
 
     def get(self, name: str) -> Record | None:
         """The record of that job name as it is on disk now."""
-        path = self._path(name)
-        return _read(path) if path.exists() else None
+        for path in (self._path(name), self._over / f"{name}.json"):
+            if path.exists():
+                return _read(path)
+        return None
 
     def of(self, request: Request) -> Record | None:
         """The unreleased record that an earlier call for the same run left on that site."""
@@ -112,7 +133,12 @@ class Records:
 
     def save(self, record: Record) -> Record:
         """On disk, whole, when this returns."""
-        files.write_json(self._path(record.name), asdict(record), mode=0o600)
+        path = self._path(record.name)
+        if record.released:
+            files.write_json(self._over / path.name, asdict(record), mode=0o600)
+            path.unlink(missing_ok=True)
+        else:
+            files.write_json(path, asdict(record), mode=0o600)
         return record
 
     def known(self, record: Record, job: Job) -> Record:

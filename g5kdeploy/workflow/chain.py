@@ -212,6 +212,10 @@ def do(
         if name == "release":  # a full disk: nodes are not held for want of a place to write that they are not
             reserving.let_go(session)
         raise
+    return ExitCode.DONE if name == "release" else _outcome(session)  # what is let go of is, however many it were
+
+
+def _outcome(session: Session) -> ExitCode:
     return ExitCode.PARTLY if _lost(session) else ExitCode.DONE
 
 
@@ -243,7 +247,7 @@ def run(
         except BaseException as error:
             _after(session, name, todo[index + 1 :], error, keep=keep)
             raise
-    return code
+    return max(code, _outcome(session))
 
 
 def _worth_asking(error: BaseException) -> bool:

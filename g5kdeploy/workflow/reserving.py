@@ -234,7 +234,7 @@ def _assign(session: Session, reservation: Reservation, deadline: Deadline) -> d
 def is_over(session: Session) -> bool:
     """Whether a job of the run has ended (or the site knows it no more): nothing can go on with all its nodes."""
     for job in session.jobs():
-        record = next((r for r in session.records.all() if r.name == job["record"]), None)
+        record = session.records.get(job["record"])
         if record is None:
             return True
         deadline = Deadline.after(60, f"the state of job {job['id']}", session.clock)

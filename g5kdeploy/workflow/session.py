@@ -174,7 +174,7 @@ class Session:
             self._check(told, cause)
 
     def _check(self, told: dict[str, Any], cause: BaseException | None) -> None:
-        record = next((r for r in self.records.all() if r.name == told["record"]), None)
+        record = self.records.get(told["record"])
         if record is None:
             return
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import gc
 import json
+import mailbox
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -34,6 +36,11 @@ pytestmark = pytest.mark.skipif(
 FOREIGN = Path(__file__).parents[2] / ".venv-foreign" / "bin" / "python"
 
 
+def until(job: str, state: str) -> str:
+    """A loop of the shell that ends when a job is in that state."""
+    return f"for i in $(seq 150); do oarstat -sj {job} | grep -q {state} && break; sleep 0.2; done"
+
+
 class Instantly:
     """A deployer whose nodes are all there at once, but for those of `lost`."""
 
@@ -58,6 +65,14 @@ class Breaking:
         pass
 
 
+def _hooks(site: Site) -> Hooks:
+    return Hooks(
+        run_command=functools.partial(jobs.run, site),
+        on_end=functools.partial(jobs.forget, site),
+        on_notice=functools.partial(jobs.tell, site),
+    )
+
+
 @pytest.fixture
 def scheduled(site: Site, tmp_path: Path) -> Iterator[Deployments]:
     """A scheduler with two nodes and a kadeploy behind the frontend's commands, where the second node is lost.
@@ -70,7 +85,7 @@ def scheduled(site: Site, tmp_path: Path) -> Iterator[Deployments]:
         Resource(3, "kavlan", "", {"vlan": "4"}),
         Resource(4, "subnet", "", subnet),
     ]
-    oar = Oar(tmp_path / "oar.sqlite", resources, pace=60, hooks=Hooks(run_command=functools.partial(jobs.run, site)))
+    oar = Oar(tmp_path / "oar.sqlite", resources, pace=60, hooks=_hooks(site))
     known = Environments([environment("debian12-min", next(iter(images.SITES_IMAGES)))])
     deployments = Deployments(
         tmp_path / "deployments.sqlite", Instantly(LAB.node(2)), known, rights=lambda user, nodes: user == "jdoe"
@@ -125,6 +140,59 @@ def test_a_script_on_the_frontend_says_what_its_jobs_want(run: Run, scheduled: D
     held = run("flab", "oarsub --hold -l nodes=1 true | tail -n 1; oarhold 3; oarresume 3; oarstat -sj 3")
     assert held.stdout.splitlines()[:2] == ["OAR_JOB_ID=3", "[3] Resume request was sent to the OAR server."]
     assert held.stderr == "/!\\ Cannot hold 3: the job is not in the right state (try '-r' option).\n"
+
+
+CATCHES = """#!/bin/bash
+trap 'echo saved; exit 4' USR2
+trap 'echo asked' USR1
+echo ready; cat $OAR_NODEFILE
+while :; do sleep 0.2; done
+"""
+
+
+def test_signals_and_checkpoints_reach_a_jobs_command(run: Run, scheduled: Deployments) -> None:
+    run("flab", "cat > catches.sh && chmod +x catches.sh", input=CATCHES)
+    asked = "-O said.%jobid% -E told.%jobid% -t deploy -l nodes=1,walltime=1 --checkpoint 10 ./catches.sh"
+    assert run("flab", f"oarsub {asked}").stdout == "OAR_JOB_ID=1\n"
+    lines = "for i in $(seq 100); do [ $(cat said.1 | wc -l) -ge {} ] && break; sleep 0.2; done"
+    done = run(
+        "flab", f"{lines.format(2)}; oardel -s USR1 1; {lines.format(3)}; oardel -c 1; {lines.format(4)}; cat said.1"
+    )
+    assert done.stdout.splitlines()[-4:] == ["ready", LAB.node(1), "asked", "saved"], done.stderr
+    over = run("flab", f"{until('1', 'Terminated')}; oarstat -fj 1; cat told.1")
+    assert "exit_code = 1024 (4,0,0)" in over.stdout and "stdout_file = said.1\n" in over.stdout, over.stdout
+    told = re.findall(r"^## OAR \[[-0-9]+ [:0-9]+\] Job 1 (.+) ##$", over.stdout, re.MULTILINE)
+    assert told == ["SIGNALED with USR1", "CHECKPOINTED with signal 12"]
+
+
+def test_a_job_that_is_deleted_is_killed_with_all_that_it_started(run: Run, scheduled: Deployments) -> None:
+    run("flab", "oarsub -t deploy -l nodes=1 'trap : TERM; sleep 7654 & wait; wait; sleep 7654'")
+    done = run(
+        "flab", f"{until('1', 'Running')}; oardel 1; {until('1', 'Error')}; pgrep -f 'sleep 765[4]'; cat OAR.1.stderr"
+    )
+    assert re.search(r"^## OAR \[.+\] Job 1 KILLED ##$", done.stdout, re.MULTILINE), done.stdout
+    assert not re.search(r"^\d+$", done.stdout, re.MULTILINE)
+
+
+def test_whoever_asks_for_it_is_told_how_his_job_fares(run: Run, scheduled: Deployments, site: Site) -> None:
+    run("flab", "cat > told.sh && chmod +x told.sh", input='#!/bin/sh\necho "$#: $*" >> ~/told\n')
+    run("flab", "oarsub -t deploy -l nodes=1 -n mine --notify 'exec:/home/jdoe/told.sh now' true")
+    run("flab", "oarsub -t deploy -l nodes=1 --notify '[END, ERROR]mail:jdoe@here' true")
+    done = run(
+        "flab",
+        f"{until('1', 'Terminated')}; {until('2', 'Terminated')}; sleep 1; cat told; oarstat -ej 1; oarstat -ej 2",
+    )
+    assert set(done.stdout.splitlines()[:2]) == {
+        "5: now 1 mine RUNNING Job is running.",
+        "5: now 1 mine END Job stopped normally.",
+    }
+    assert "told.sh now 1 mine END" in done.stdout and "exit value = 0, signal num = 0, dumped core = 0" in done.stdout
+    assert "USER_MAIL_NOTIFICATION: [Judas] Send a mail to jdoe@here --> END" in done.stdout
+    box = mailbox.mbox(site.folder / "mail")
+    (letter,) = box
+    box.close()
+    assert (letter["To"], letter["Subject"]) == ("jdoe@here", "*OAR* [END]: 2 () on lab")
+    assert letter.get_payload() == "Job stopped normally.\n"
 
 
 def test_an_interactive_job_ends_with_its_terminal(run: Run, scheduled: Deployments) -> None:

@@ -18,7 +18,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab import compose, control
 from g5kdeploy.lab.settings import Places, Settings
-from g5kdeploy.lab.site import disk, home, jobs, names, network, ssh, standard, web
+from g5kdeploy.lab.site import disk, home, jobscript, names, network, ssh, standard, web
 from g5kdeploy.lab.site.images import _link, _long_link
 from g5kdeploy.lab.site.names import LAB, SITES
 
@@ -266,10 +266,11 @@ def test_a_link_too_long_for_its_inode_is_read_from_its_block(tmp_path: Path) ->
 
 
 def _fake_job(folder: Path) -> Any:
-    node = SimpleNamespace(type="default", address="vm-1.lab.grid5000.fr")
+    node = SimpleNamespace(id=1, type="default", address="vm-1.lab.grid5000.fr", properties={"core": 1})
     return SimpleNamespace(
         id=7, name="", directory=str(folder), assigned=[node], command="work", types=[], nodes=[node.address],
         script=None, user="jdoe", project="", walltime=60, queue="default", array=7, array_index=1,
+        stdout_file="OAR.7.stdout", stderr_file="OAR.7.stderr",
     )  # fmt: skip
 
 
@@ -279,18 +280,26 @@ def _start_job(folder: Path, ssh: str) -> subprocess.Popen[bytes]:
     (folder / "bin" / "ssh").write_text(f"#!/bin/sh\n{ssh}\n")
     (folder / "bin" / "ssh").chmod(0o755)
     environ = {"PATH": f"{folder / 'bin'}:/usr/bin:/bin", "HOME": str(folder)}
-    return subprocess.Popen(["/bin/bash", "-c", jobs._script(_fake_job(folder))], env=environ, start_new_session=True)
+    return subprocess.Popen(
+        ["/bin/bash", "-c", jobscript.script(_fake_job(folder))], env=environ, start_new_session=True
+    )
 
 
-@pytest.mark.parametrize(("status", "seen"), [(0, 0), (3, 3), (255, 1)])
-def test_a_jobs_command_ends_the_job_with_its_own_status(tmp_path: Path, status: int, seen: int) -> None:
+@pytest.mark.parametrize(("end", "seen"), [("exit 0", 0), ("exit 3", 3), ("exit 255", 1), ("kill -9 $$", -9)])
+def test_a_jobs_command_ends_the_job_with_its_own_status(
+    tmp_path: Path, end: str, seen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What runs on the node comes on stdin; the last word of ssh is what to do there."""
+    monkeypatch.setattr(jobscript, "there", lambda job: str(tmp_path / "there"))
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "work").write_text(f"#!/bin/sh\nexit {status}\n")
+    (tmp_path / "bin" / "work").write_text(f"#!/bin/sh\ncat $OAR_NODEFILE; echo $$; {end}\n")
     (tmp_path / "bin" / "work").chmod(0o755)
     process = _start_job(tmp_path, 'for word; do :; done; exec bash -c "$word"')
     assert process.wait(60) == seen
-    assert not list(tmp_path.glob(".oar-nodes-*"))
+    said, number = (tmp_path / "OAR.7.stdout").read_text(), (tmp_path / "there" / "pid").read_text()
+    assert said == f"vm-1.lab.grid5000.fr\n{number}"  # signals are sent to that very process
+    told = (tmp_path / "there" / "resources").read_text()
+    assert told == " id = '1' , type = 'default' , network_address = 'vm-1.lab.grid5000.fr' , core = '1'\n"
 
 
 def test_a_job_goes_on_when_its_node_leaves_its_kernel(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from g5kdeploy.node.copying import _PACK
-from g5kdeploy.node.shell import by_sh
+from g5kdeploy.node.shell import MARK, AfterMark, by_sh
 
 SHELLS = [shell for shell in ("sh", "bash", "zsh", "fish", "tcsh", "ksh") if shutil.which(shell)]
 SCRIPT = """\
@@ -33,7 +33,7 @@ def run(shell: str, line: str, folder: Path, given: bytes = b"") -> subprocess.C
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_script_is_read_by_sh(shell: str, tmp_path: Path) -> None:
     done = run(shell, by_sh(SCRIPT), tmp_path, b"given")
-    assert (done.returncode, done.stdout, done.stderr) == (7, b"100 % it's\\n\n!x\ny\n", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (7, MARK + b"100 % it's\\n\n!x\ny\n", b"")
     assert (tmp_path / "it's").read_bytes() == b"given"
 
 
@@ -51,4 +51,26 @@ def test_files_are_packed_under_every_shell(shell: str, tmp_path: Path) -> None:
 def test_every_text_arrives(text: str) -> None:
     quoted = text.replace("'", "'\\''")
     for shell in SHELLS[:2]:
-        assert run(shell, by_sh(f"printf %s '{quoted}x'"), Path("/")).stdout == f"{text}x".encode()
+        assert run(shell, by_sh(f"printf %s '{quoted}x'"), Path("/")).stdout == MARK + f"{text}x".encode()
+
+
+@settings(max_examples=50)
+@given(st.binary(max_size=30), st.binary(max_size=30), st.integers(1, 20))
+def test_what_the_login_shell_prints_is_not_the_scripts(before: bytes, printed: bytes, size: int) -> None:
+    got: list[bytes] = []
+    after = AfterMark(got.append)
+    whole = before.replace(MARK, b"") + MARK + printed
+    for at in range(0, len(whole), size):
+        after.feed(whole[at : at + size])
+    after.end()
+    assert b"".join(got) == printed
+
+
+def test_where_no_script_began_the_shells_words_are_kept() -> None:
+    got: list[bytes] = []
+    after = AfterMark(got.append)
+    after.feed(b"This account is ")
+    after.feed(b"not available.\n")
+    assert not got
+    after.end()
+    assert got == [b"This account is not available.\n"]

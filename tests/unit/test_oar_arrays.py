@@ -216,12 +216,17 @@ def test_documents_are_told_in_yaml_too(site: Site) -> None:
     assert yaml.safe_load(site("oarnodes -Y").out)[2]["network_address"] == "a-2.lab"
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_store_of_an_earlier_version_is_gone_on_with(site: Site, version: int) -> None:
     site("oarsub -l nodes=1,walltime=1", "sleep 1000")
     site.oar.stop()
     with sqlite3.connect(site.folder / "oar.sqlite") as database:
-        for column in ("checkpoint", "signal", *(("array", "array_index", "anterior") if version == 1 else ())):
+        added = {
+            1: ("array", "array_index", "anterior"),
+            2: ("checkpoint", "signal"),
+            3: ("notify", "stdout", "stderr"),
+        }
+        for column in (name for before in range(version, 4) for name in added[before]):
             database.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
         database.execute(f"PRAGMA user_version = {version}")
     database.close()

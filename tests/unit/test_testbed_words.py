@@ -217,8 +217,24 @@ def test_records_survive_and_are_found(tmp_path: Path) -> None:
     assert [one.job for one in again.unreleased(experiment="/x.yaml")] == [7]
     assert again.released(known, "over").state is RecordState.RELEASED
     assert again.unreleased() == []
-    assert again.get(asked.name) is not None
-    assert (tmp_path / f"{asked.name}.json").stat().st_mode & 0o077 == 0
+    assert again.get(asked.name) is not None and [one.name for one in again.all()] == [asked.name]
+    assert (tmp_path / "released" / f"{asked.name}.json").stat().st_mode & 0o077 == 0
+
+
+def test_records_that_are_released_are_not_read_at_every_look(tmp_path: Path) -> None:
+    records = Records("lab", tmp_path)
+    first = records.ask(a_request(run="r1"), "http://x")
+    second = records.known(records.ask(a_request(run="r2"), "http://x"), job(uid=7))
+    records.released(first, "over")
+    (tmp_path / "released" / "g5kdeploy-other.json").write_text("never looked at")
+    assert records.unreleased() == [second]
+    # As an earlier release left it, or one that ended in between
+    text = (tmp_path / f"{second.name}.json").read_text().replace('"known"', '"released"')
+    (tmp_path / f"{second.name}.json").write_text(text)
+    assert records.unreleased() == []
+    assert [path.name for path in tmp_path.glob("*.json")] == []
+    ended = records.get(second.name)
+    assert ended is not None and ended.released
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 1}', '{"version": 99}', "\x00"])

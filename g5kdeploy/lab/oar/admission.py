@@ -86,6 +86,9 @@ class Order:
     anterior: tuple[int, ...] = ()
     checkpoint: int = 0
     signal: int = 12
+    notify: str = ""
+    stdout: str = ""
+    stderr: str = ""
     notices: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     """What oarsub prints to standard error on the way."""
@@ -147,6 +150,9 @@ def read(user: str, request: Mapping[str, object], now: float) -> Order:
         anterior=tuple(map(int, _texts(options.get("anterior")))),
         checkpoint=int(_text(options, "checkpoint") or 0),
         signal=int(_text(options, "signal") or 12),
+        notify=_text(options, "notify"),
+        stdout=_text(options, "stdout"),
+        stderr=_text(options, "stderr"),
         warnings=warnings,
     )
 

@@ -38,7 +38,7 @@ class Played:
     def kill(self) -> None:
         self._signal = signal.SIGTERM
 
-    def signal(self, number: int) -> None:
+    def signal(self, number: int, _told: str) -> None:
         """It catches none: whatever ends a process by default ends it."""
         if number not in _WITHOUT_EFFECT:
             self._signal = self._signal or number

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from g5kdeploy.base.clock import Clock
+from g5kdeploy.lab.oar import notices
 from g5kdeploy.lab.oar.admission import Rules
 from g5kdeploy.lab.oar.grammar import Alternative
 from g5kdeploy.lab.oar.inventory import Inventory, Mask, Wish
@@ -50,6 +51,7 @@ class Core:
         self.wake: Callable[[], None] = lambda: None
         self.snapshot: Callable[[Entry], Job]
         self._outcomes: dict[tuple[int, str], Any] = {}
+        self._late: list[tuple[Entry, str, str]] = []
         self._running: set[tuple[int, str]] = set()
         self._guard = threading.Lock()
         self.reload()
@@ -87,6 +89,32 @@ class Core:
         self._note_priority(entry)
         self.store.log_state(entry, self.now())
         self.store.save(entry)
+        if state in notices.OF_STATES:
+            self._tell(entry, *notices.OF_STATES[state])
+
+    def _tell(self, entry: Entry, tag: str, text: str) -> None:
+        """Tell a job's user, if he asked for that; beside the scheduling thread."""
+        notice = notices.notice(entry.notify, tag, text)
+        if notice is None:
+            return
+        if notice.by_mail:
+            self.event(entry, "USER_MAIL_NOTIFICATION", f"[Judas] Send a mail to {notice.target} --> {tag}")
+        job, tell = self.snapshot(entry), self.hooks.on_notice
+        if tell:
+            self.beside(entry.id, f"notice-{tag}", lambda: self._told(entry, tell(job, notice)))
+
+    def _told(self, entry: Entry, result: str) -> None:
+        if result:
+            with self._guard:
+                self._late.append((entry, "USER_EXEC_NOTIFICATION", result))
+            self.wake()
+
+    def note_late(self) -> None:
+        """Note what came of things that nobody waited for."""
+        with self._guard:
+            late, self._late = self._late, []
+        for entry, kind, text in late:
+            self.event(entry, kind, text)
 
     def _note_priority(self, entry: Entry) -> None:
         """Nodes with jobs that give way or share their time are taken last: said when such a job starts and ends."""
@@ -118,7 +146,9 @@ class Core:
     def frag(self, entry: Entry, user: str) -> None:
         """Note that `user` asked for the end of a job; the next step of a live one is to end it."""
         self.store.add_frag(entry.id, user, self.now())
-        self.event(entry, "FRAG_JOB_REQUEST", f"User {user} requested to frag the job {entry.id}")
+        text = f"User {user} requested to frag the job {entry.id}"
+        self.event(entry, "FRAG_JOB_REQUEST", text)
+        self._tell(entry, notices.ASKED, f"Your job was asked to be deleted - {text}")
         if entry.state not in (*FINAL_STATES, "Finishing", "toError") and entry.stage != "suspect":
             entry.stage = "kill"
             entry.due = self.pause(STEP)
@@ -149,6 +179,9 @@ class Core:
             anterior=entry.anterior,
             checkpoint=entry.checkpoint,
             signal=entry.signal,
+            notify=entry.notify,
+            stdout=entry.stdout,
+            stderr=entry.stderr,
         )
         self.admit(again)
         for other in self.live.values():

@@ -102,6 +102,7 @@ class Oar:
 
     def _do_due(self) -> None:
         core = self._core
+        core.note_late()
         for _ in range(100):  # a step makes others due at the same moment only a few times
             moved = life.step(core)
             moved = life.patrol(core, signals.remind) or moved

@@ -66,8 +66,8 @@ def full(job: Job) -> str:
         fields.append(("exit_code", f"{code} ({code >> 8},{code & 127},{code & 128})"))
     fields += [
         ("launchingDirectory", job.directory),
-        ("stdout_file", output_file(job, "stdout")),
-        ("stderr_file", output_file(job, "stderr")),
+        ("stdout_file", job.stdout_file),
+        ("stderr_file", job.stderr_file),
         ("jobType", job.mode),
         ("properties", job.properties),
         ("reservation", job.reservation),
@@ -88,11 +88,6 @@ def full(job: Job) -> str:
     lines = [f"    {name} = {value}\n" for name, value in fields]
     history = [_wrapped(f"{date(one.at)}> {one.type}: ", one.description) for one in job.events]
     return f"Job_Id: {job.id}\n{''.join(lines)}{''.join(history)}\n"
-
-
-def output_file(job: Job, stream: str) -> str:
-    """Where a job's output goes, in its directory."""
-    return f"OAR.{job.name}.{job.id}.{stream}" if job.name else f"OAR.{job.id}.{stream}"
 
 
 def _wrapped(heading: str, text: str) -> str:
@@ -181,8 +176,8 @@ def _document(job: Job) -> dict[str, Any]:
         "types": list(job.types),
         "dependencies": list(job.anterior),
         "exit_code": job.exit_code,
-        "stdout_file": output_file(job, "stdout"),
-        "stderr_file": output_file(job, "stderr"),
+        "stdout_file": job.stdout_file,
+        "stderr_file": job.stderr_file,
         "initial_request": job.initial_request,
     }
 

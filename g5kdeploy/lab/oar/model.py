@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+from g5kdeploy.lab.oar.notices import Notice
+
 NodeState = Literal["Alive", "Absent", "Suspected", "Dead", "Standby"]
 
 NODE_STATES: tuple[NodeState, ...] = ("Alive", "Absent", "Suspected", "Dead", "Standby")
@@ -94,6 +96,9 @@ class Job:
     array_index: int = 1
     anterior: tuple[int, ...] = ()
     """The jobs that must be over before this one begins."""
+    stdout_file: str = ""
+    """Where its output goes; not absolute: in its directory."""
+    stderr_file: str = ""
 
     @property
     def resources(self) -> tuple[Resource, ...]:
@@ -178,8 +183,8 @@ class Command(Protocol):
 class Signalled(Protocol):
     """A command that takes signals; others are not told."""
 
-    def signal(self, number: int) -> None:
-        """Send it a signal."""
+    def signal(self, number: int, told: str) -> None:
+        """Send it a signal, and return at once; `told` is what its errors say of it (`SIGNALED with USR1`)."""
 
 
 class DirectoryMissing(Exception):
@@ -201,6 +206,8 @@ class Hooks:
     run_command: Callable[[Job, bool], Command] | None = None
     """Start the job's command (on the frontend for deploy and cosystem jobs). True: the scheduler was restarted under a
     running job, find the command again. Raises `DirectoryMissing`, `NoOutput`. None: `sleep` and `exit` are played on the clock."""
+    on_notice: Callable[[Job, Notice], str] | None = None
+    """Send a user a message; what came of a command that was run for it, for the job's history."""
 
 
 class Scheduler(Protocol):

@@ -52,6 +52,9 @@ def _entry(order: admission.Order, now: int, line: str) -> Entry:
         anterior=order.anterior,
         checkpoint=order.checkpoint,
         signal=order.signal,
+        notify=order.notify,
+        stdout=order.stdout,
+        stderr=order.stderr,
     )
 
 
@@ -90,4 +93,14 @@ def snapshot(entry: Entry, inventory: Inventory, events: tuple[Event, ...] = (),
         array=entry.array or entry.id,
         array_index=entry.array_index,
         anterior=entry.anterior,
+        stdout_file=_output_file(entry, "stdout", entry.stdout),
+        stderr_file=_output_file(entry, "stderr", entry.stderr),
     )
+
+
+def _output_file(entry: Entry, stream: str, asked: str) -> str:
+    if not entry.command:
+        return "<interactive shell>"
+    if not asked:
+        return f"OAR.{entry.name}.{entry.id}.{stream}" if entry.name else f"OAR.{entry.id}.{stream}"
+    return asked.replace("%jobname%", entry.name or "").replace("%jobid%", str(entry.id))

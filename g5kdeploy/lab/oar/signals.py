@@ -21,12 +21,12 @@ def ask(core: Core, number: int, user: str, name: str | None) -> str:
     where = first_host(core, entry)
     if name is None:
         core.event(entry, "CHECKPOINT", f"User {user} requested a checkpoint on the job {number}")
-        _send(core, entry, entry.signal)
+        _checkpoint(core, entry)
         text = f"The job {number} was notified to checkpoint itself on {where}."
         core.event(entry, "CHECKPOINT_SUCCESS", text)
     else:
         core.event(entry, f"SIGNAL_{name}", f"User {user} requested the signal {name} on the job {number}")
-        _send(core, entry, signal_number(name))
+        _send(core, entry, signal_number(name), f"SIGNALED with {name}")
         text = f"The job {number} was notified to signal itself with {name} on {where}."
         core.event(entry, "SIG_SUCCESS", text)
     return where
@@ -37,12 +37,16 @@ def remind(core: Core, entry: Entry, now: int) -> None:
     if entry.checkpoint > 0 and now >= entry.started_at + entry.walltime - entry.checkpoint:
         where = first_host(core, entry)
         core.event(entry, "CHECKPOINT", f"Checkpoint requested on {where}")
-        _send(core, entry, entry.signal)
+        _checkpoint(core, entry)
         text = f"The job {entry.id} was notified to checkpoint itself on {where}"
         core.event(entry, "CHECKPOINT_SUCCESSFULL", text)
 
 
-def _send(core: Core, entry: Entry, number: int) -> None:
+def _checkpoint(core: Core, entry: Entry) -> None:
+    _send(core, entry, entry.signal, f"CHECKPOINTED with signal {entry.signal}")
+
+
+def _send(core: Core, entry: Entry, number: int, told: str) -> None:
     command: object = core.commands.get(entry.id)
     if number and isinstance(command, Signalled):
-        command.signal(number)
+        command.signal(number, told)

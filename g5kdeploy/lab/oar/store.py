@@ -14,7 +14,7 @@ from g5kdeploy.lab.oar.grammar import Alternative, Group
 from g5kdeploy.lab.oar.inventory import Mask
 from g5kdeploy.lab.oar.model import FINAL_STATES, OUT_OF_PLAN, Event, NodeState
 
-VERSION = 3
+VERSION = 4
 
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -25,7 +25,8 @@ CREATE TABLE jobs (
     stopped_at INTEGER NOT NULL, scheduled_at INTEGER, exit_code INTEGER, alternative INTEGER NOT NULL,
     resubmits INTEGER NOT NULL, assigned TEXT NOT NULL, predicted TEXT NOT NULL, stage TEXT NOT NULL,
     due REAL NOT NULL, change TEXT, array INTEGER NOT NULL, array_index INTEGER NOT NULL, anterior TEXT NOT NULL,
-    checkpoint INTEGER NOT NULL, signal INTEGER NOT NULL
+    checkpoint INTEGER NOT NULL, signal INTEGER NOT NULL, notify TEXT NOT NULL, stdout TEXT NOT NULL,
+    stderr TEXT NOT NULL
 );
 CREATE INDEX jobs_by_state ON jobs (state);
 CREATE INDEX jobs_by_user ON jobs (user);
@@ -53,7 +54,12 @@ _FROM_2 = """
 ALTER TABLE jobs ADD COLUMN checkpoint INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN signal INTEGER NOT NULL DEFAULT 12;
 """
-_LACKING = {1: _FROM_1 + _FROM_2, 2: _FROM_2}
+_FROM_3 = """
+ALTER TABLE jobs ADD COLUMN notify TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN stdout TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN stderr TEXT NOT NULL DEFAULT '';
+"""
+_LACKING = {1: _FROM_1 + _FROM_2 + _FROM_3, 2: _FROM_2 + _FROM_3, 3: _FROM_3}
 """What stores of earlier versions lack."""
 
 
@@ -115,6 +121,11 @@ class Entry:
     """How many seconds before its end the job is to be told; 0 for not at all."""
     signal: int = 12
     """How it is told."""
+    notify: str = ""
+    """Whom to tell of its life, and of what: `[END,ERROR]mail:jdoe@here`, `exec:/home/jdoe/told`; empty for nobody."""
+    stdout: str = ""
+    """Where its output goes, as its user asked for it; empty for the usual file."""
+    stderr: str = ""
 
     @property
     def walltime(self) -> int:

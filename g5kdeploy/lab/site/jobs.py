@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import posixpath
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
+import time
+from pathlib import Path
 
 from g5kdeploy.base import process
 from g5kdeploy.base.clock import SYSTEM
 from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab.oar.admission import FORBIDDEN, MISSING, at_home
 from g5kdeploy.lab.oar.commands import play
 from g5kdeploy.lab.oar.model import Command, DirectoryMissing, Job, NoOutput
-from g5kdeploy.lab.site import standard
+from g5kdeploy.lab.oar.notices import Notice
+from g5kdeploy.lab.oar.text import date
+from g5kdeploy.lab.site import jobscript, standard
 from g5kdeploy.lab.site.site import Site
 
-ON_FRONTEND = frozenset({"deploy", "cosystem", "noop"})
 KILLED = 15  # the wait status of a command that SIGTERM ended
 _USER = ("setpriv", f"--reuid={standard.UID}", f"--regid={standard.UID}", "--clear-groups", "--")
+_REMEMBER = 'echo $$ > "$0"; exec "$@"'
+"""Keeps the number of the process that a program becomes, as the site sees it."""
+_SECONDS = 30.0
+"""For what is done beside a running command."""
 
-
-GONE = 255
-"""ssh's exit status when the connection was lost."""
+_log = logging.getLogger(__name__)
 
 
 class Lost:
@@ -43,30 +52,54 @@ class Lost:
 class Running:
     """A command under way; `poll` gives its wait status."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+    def __init__(self, site: Site, job: Job, process: subprocess.Popen[bytes]) -> None:
+        self._site, self._job, self._process = site, job, process
 
     def poll(self) -> int | None:
         code = self._process.poll()
         if code is None:
             return None
-        return code << 8 if 0 <= code < 128 else (code - 128 if code >= 128 else -code)
+        return code << 8 if code >= 0 else -code
+
+    def signal(self, number: int, told: str) -> None:
+        """Send it to the shell that runs the command, and tell that in the job's errors; both beside the caller."""
+        threading.Thread(target=self._signal, args=(number, told), daemon=True).start()
+
+    def _signal(self, number: int, told: str) -> None:
+        job = self._job
+        if jobscript.runs_on_frontend(job):
+            words = ["sh", "-c", f'kill -s {number} "$(cat "$0")"', f"{jobscript.folder(job)}/pid"]
+        else:
+            there = f"kill -s {number} $(cat {jobscript.there(job)}/pid)"
+            words = [*_USER, "ssh", "-o", "BatchMode=yes", job.nodes[0], there]
+        _inform(self._site, job, words)
+        self._tell(told)
 
     def kill(self) -> None:
-        try:
-            os.killpg(self._process.pid, signal.SIGTERM)
-        except ProcessLookupError:
-            return
-        threading.Thread(target=self._make_sure, daemon=True).start()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        threading.Thread(target=self._tell, args=("KILLED",), daemon=True).start()
 
-    def _make_sure(self) -> None:
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            try:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                return
+    def _tell(self, what: str) -> None:
+        """A line behind what the command wrote to its errors, as OAR has it."""
+        _, errors = jobscript.output(self._job)
+        line = f"## OAR [{date(time.time())}] Job {self._job.id} {what} ##"
+        _inform(self._site, self._job, [*_USER, "sh", "-c", f"echo {shlex.quote(line)} >> {shlex.quote(errors)}"])
+
+
+def _inform(site: Site, job: Job, words: list[str]) -> process.Done | None:
+    """Run something small on the frontend; what goes wrong is in the daemon's log."""
+    deadline = Deadline.after(_SECONDS, f"job {job.id}")
+    try:
+        done = process.run(
+            [*site.namespace.enter(mounts=True), *words], deadline, check=False, env=_environment(site, job.user)
+        )
+    except (Problem, OSError) as error:
+        _log.warning("job %d: %s", job.id, error)
+        return None
+    if done.returncode:
+        _log.warning("job %d: %s ended with %d: %s", job.id, shlex.join(words), done.returncode, done.stderr.strip())
+    return done
 
 
 def directory(site: Site, path: str) -> str:
@@ -95,69 +128,74 @@ def run(site: Site, job: Job, again: bool) -> Command:
 
     One that would run on a node which is not there is played.
     """
-    if not runs_on_frontend(job) and not set(job.nodes) <= site.nodes.keys():
+    if not jobscript.runs_on_frontend(job) and not set(job.nodes) <= site.nodes.keys():
         return play(job, again, SYSTEM)
+    _write_files(site, job)
     if again or not job.command:
         return Lost()
     deadline = Deadline.after(20, f"the directory of job {job.id}")
     if not _test(site, "-d", job.directory, deadline):
         raise DirectoryMissing(job.directory)
-    if not _test(site, "-w", job.directory, deadline):
-        raise NoOutput(job.directory)
-    words = [*_USER, "/bin/bash", "-lc", _script(job)]
+    for folder in dict.fromkeys(map(posixpath.dirname, jobscript.output(job))):
+        if not _test(site, "-w", folder, deadline):
+            raise NoOutput(folder)
+    shell = ["/bin/bash", "-lc", jobscript.script(job)]
+    words = ["sh", "-c", _REMEMBER, f"{jobscript.folder(job)}/pid", *_USER, *shell]
     log, environment = site.folder / "jobs.log", _environment(site, job.user)
-    return Running(site.namespace.spawn(words, log, mounts=True, env=environment))
+    return Running(site, job, site.namespace.spawn(words, log, mounts=True, env=environment))
 
 
-def runs_on_frontend(job: Job) -> bool:
-    """Do a job's commands run on the frontend, and not on its first node?"""
-    return bool({kind.partition("=")[0] for kind in job.types} & ON_FRONTEND)
+def _outside(site: Site, job: Job) -> Path:
+    return site.folder / "jobs" / str(job.id)
 
 
-def _script(job: Job) -> str:
-    """What runs on the frontend as the user: the command itself, or an ssh that takes it to the first node.
+def _write_files(site: Site, job: Job) -> None:
+    folder = _outside(site, job)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in jobscript.files(job).items():
+        (folder / name).write_text(text)
 
-    A script lies beside the job's output, as on the real site; homes are not mounted on the nodes, so it is sent there.
+
+def forget(site: Site, job: Job) -> None:
+    """Remove what a job's commands were told in files, once it is over."""
+    shutil.rmtree(_outside(site, job), ignore_errors=True)
+
+
+def tell(site: Site, job: Job, notice: Notice) -> str:
+    """Send a user a message: a mail into the mailbox beside the site's logs, or a command of his on the frontend.
+
+    Returns what came of a command, in OAR's words; nothing for a mail.
     """
-    name = f"OAR.{job.name}.{job.id}" if job.name else f"OAR.{job.id}"
-    nodefile = f"{job.directory}/.oar-nodes-{job.id}"
-    listed = "".join(f"{resource.address}\n" for resource in job.assigned if resource.type == "default")
-    command = job.command or ":"
-    lines = [
-        f"cd {shlex.quote(job.directory)} || exit 1",
-        f"printf %s {shlex.quote(listed)} > {shlex.quote(nodefile)}",
-        f"trap {shlex.quote(f'rm -f {shlex.quote(nodefile)}')} EXIT",
-        f"export OAR_NODEFILE={shlex.quote(nodefile)} OAR_NODE_FILE={shlex.quote(nodefile)} {exports(job)}",
-    ]
-    if job.script is not None:
-        file = shlex.quote(command)
-        lines.append(f"printf '%s\\n' {shlex.quote(job.script)} > {file}; chmod +x {file}")
-    if not runs_on_frontend(job) and job.nodes:
-        body = job.script if job.script is not None else command
-        remote = shlex.quote(f"export {exports(job)}; bash -s; s=$?; [ $s -ne {GONE} ] || s=1; exit $s")
-        command = f"printf '%s\\n' {shlex.quote(body)} | ssh -o BatchMode=yes {job.nodes[0]} {remote}"
-        # A node that left its kernel tells nobody how the command ended: the job goes on until it is killed
-        command += f"; s=$?; [ $s -ne {GONE} ] || exec sleep infinity; exit $s"
-    lines.append(f"( {command}\n) > {shlex.quote(name + '.stdout')} 2> {shlex.quote(name + '.stderr')}")
-    return "\n".join(lines)
+    if notice.by_mail:
+        mail(site.folder / "mail", job, notice, site.names.site)
+        return ""
+    about = (str(job.id), *([job.name] if job.name else []), notice.tag)
+    done = _inform(site, job, [*_USER, *shlex.split(notice.target), *about, notice.text])
+    status = done.returncode if done else jobscript.GONE
+    ended = (status, 0) if status >= 0 else (0, -status)
+    return (
+        f"Launched user notification command: ssh -x -T {site.names.frontend} OARDO_BECOME_USER={job.user} oardodo "
+        f'{notice.target} {job.id} {job.name or ""} {notice.tag} \\"{notice.text}\\" > /dev/null 2>&1; '
+        "exit value = {}, signal num = {}, dumped core = 0".format(*ended)
+    )
 
 
-def exports(job: Job) -> str:
-    """The variables that a job's commands find, as words for the shell's `export`."""
-    values = {
-        "OAR_JOB_ID": str(job.id),
-        "OAR_JOBID": str(job.id),
-        "OAR_JOB_NAME": job.name or "",
-        "OAR_ARRAY_ID": str(job.array),
-        "OAR_ARRAYID": str(job.array),
-        "OAR_ARRAY_INDEX": str(job.array_index),
-        "OAR_ARRAYINDEX": str(job.array_index),
-        "OAR_PROJECT_NAME": job.project,
-        "OAR_JOB_WALLTIME_SECONDS": str(job.walltime),
-        "OAR_USER": job.user,
-        "OAR_WORKING_DIRECTORY": job.directory,
-    }
-    return " ".join(f"{key}={shlex.quote(value)}" for key, value in values.items())
+def mail(box: Path, job: Job, notice: Notice, where: str) -> None:
+    """Put a mail into a mailbox."""
+    import mailbox
+    from email.message import EmailMessage
+    from email.utils import formatdate
+
+    message = EmailMessage()
+    message["From"], message["To"], message["Date"] = "oar", notice.target.strip(), formatdate(localtime=True)
+    message["Subject"] = f"*OAR* [{notice.tag}]: {job.id} ({job.name or ''}) on {where}"
+    message.set_content(notice.text)
+    boxed = mailbox.mbox(box)
+    boxed.lock()
+    try:
+        boxed.add(message)
+    finally:
+        boxed.close()
 
 
 def _environment(site: Site, user: str) -> dict[str, str]:

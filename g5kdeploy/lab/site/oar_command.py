@@ -11,7 +11,7 @@ from g5kdeploy.lab.oar import Job, Scheduler
 from g5kdeploy.lab.oar.model import FINAL_STATES
 from g5kdeploy.lab.oar.shell import Shell
 from g5kdeploy.lab.oar.submission import Read
-from g5kdeploy.lab.site.jobs import exports, runs_on_frontend
+from g5kdeploy.lab.site.jobscript import exports, folder, on_node, runs_on_frontend
 
 POLL_SECONDS = 0.5
 
@@ -59,10 +59,6 @@ class OarCommands:
 def _login(job: Job) -> str:
     """The command of a terminal for a job: on the frontend for those of type deploy, else on the first node."""
     if runs_on_frontend(job) or not job.nodes:
-        listed = "".join(f"{one.address}\n" for one in job.assigned if one.type == "default")
-        return (
-            f"export {exports(job)} OAR_NODEFILE=$(mktemp); printf %s {shlex.quote(listed)} > $OAR_NODEFILE;"
-            f' export OAR_NODE_FILE=$OAR_NODEFILE; "${{SHELL:-/bin/bash}}"; s=$?; rm -f $OAR_NODEFILE; exit $s'
-        )
-    remote = f'export {exports(job)}; exec "${{SHELL:-/bin/bash}}" -l'
+        return f'export {exports(job, folder(job))}; exec "${{SHELL:-/bin/bash}}"'
+    remote = f'{on_node(job)}; exec "${{SHELL:-/bin/bash}}" -l'
     return f"exec ssh -t {job.nodes[0]} {shlex.quote(remote)}"
