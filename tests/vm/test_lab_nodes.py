@@ -29,6 +29,7 @@ pytestmark = [
 ]
 
 WALLTIME = "0:50:0"
+STANDING = "cat $OAR_NODEFILE; trap 'echo asked' USR1; while :; do sleep 2; done"
 
 
 @dataclass
@@ -57,7 +58,7 @@ def booted(lab: Lab) -> Booted:
     deploying = lab.submit(resources=f"nodes=1,walltime={WALLTIME}", types=["deploy"], name="deploying")
     (deployed,) = lab.wait_job(deploying, "running", "error")["assigned_nodes"]
     deployment = lab.deploy(nodes=[deployed], environment="debian12-min")
-    standing = lab.submit(resources=f"nodes=1,walltime={WALLTIME}", name="standing")
+    standing = lab.submit(resources=f"nodes=1,walltime={WALLTIME}", name="standing", command=STANDING)
     result = lab.wait_deployment(deployment)
     job = lab.wait_job(standing, "running", "error", "terminated")
     (standard,) = job["assigned_nodes"]
@@ -139,6 +140,10 @@ def test_the_user_of_a_job_is_let_in_and_sudo_g5k_makes_him_root(booted: Booted)
 def test_the_jobs_command_runs_on_its_node(booted: Booted) -> None:
     done = booted.lab.ssh(booted.standard, "tr '\\0' ' ' < /proc/$(pgrep -u jdoe -x sleep)/environ")
     assert f"OAR_JOB_ID={booted.standard_job}" in done.stdout, done.stderr
+    output = f"OAR.standing.{booted.standard_job}.stdout"
+    asked = f"oardel -s USR1 {booted.standard_job}; for i in $(seq 60); do grep -q asked {output} && break; sleep 1; done"
+    said = booted.lab.ssh("flab", f"{asked}; cat {output}")
+    assert said.stdout.splitlines()[-2:] == [booted.standard, "asked"], (said.stdout, said.stderr)
 
 
 def test_consoles_are_shown_on_the_frontend_and_here(booted: Booted) -> None:
