@@ -21,7 +21,9 @@ installed = pytest.mark.skipif(not _PYTHON.exists(), reason="needs .venv-foreign
 _LEND = 'ssh-add -q "$1" && shift && exec "$@"'
 
 
-def said(script: str, *words: str, home: Path, folder: Path, key: Path | None = None, **environ: str) -> Any:
+def said(
+    script: str, *words: str, home: Path, folder: Path, key: Path | None = None, seconds: float = 400, **environ: str
+) -> Any:
     """What a script says, as JSON on stdout, in the foreign environment with the lab's home as HOME; an agent has `key`."""
     agent = ["ssh-agent", "sh", "-c", _LEND, "sh", key] if key else []
     env = {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "ANSIBLE_LOCAL_TEMP": str(folder)}
@@ -31,7 +33,7 @@ def said(script: str, *words: str, home: Path, folder: Path, key: Path | None = 
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=seconds,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"

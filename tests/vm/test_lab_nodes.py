@@ -103,6 +103,7 @@ def test_enoslib_takes_over_a_deployed_node(booted: Booted, tmp_path: Path) -> N
         home=home,
         folder=tmp_path,
         key=own / "id_ed25519",
+        seconds=1200,  # each of its modules takes half a minute on an emulated machine, and several where the host is busy
         ANSIBLE_SSH_ARGS=f"-F {own}/config",
     )
     assert seen["nodes"] == [booted.deployed] and seen["cores"] >= 1
@@ -141,7 +142,9 @@ def test_the_jobs_command_runs_on_its_node(booted: Booted) -> None:
     done = booted.lab.ssh(booted.standard, "tr '\\0' ' ' < /proc/$(pgrep -u jdoe -x sleep)/environ")
     assert f"OAR_JOB_ID={booted.standard_job}" in done.stdout, done.stderr
     output = f"OAR.standing.{booted.standard_job}.stdout"
-    asked = f"oardel -s USR1 {booted.standard_job}; for i in $(seq 60); do grep -q asked {output} && break; sleep 1; done"
+    asked = (
+        f"oardel -s USR1 {booted.standard_job}; for i in $(seq 60); do grep -q asked {output} && break; sleep 1; done"
+    )
     said = booted.lab.ssh("flab", f"{asked}; cat {output}")
     assert said.stdout.splitlines()[-2:] == [booted.standard, "asked"], (said.stdout, said.stderr)
 
