@@ -165,6 +165,16 @@ def test_signals_and_checkpoints_reach_a_jobs_command(run: Run, scheduled: Deplo
     assert told == ["SIGNALED with USR1", "CHECKPOINTED with signal 12"]
 
 
+@pytest.mark.parametrize(
+    ("file", "state"),
+    [("/dev/null", "Terminated"), ("public/out", "Terminated"), ("/etc/x", "Error"), ("/x/y", "Error")],
+)
+def test_a_jobs_output_goes_where_its_user_can_write(run: Run, scheduled: Deployments, file: str, state: str) -> None:
+    run("flab", f"oarsub -t deploy -l nodes=1 -O {file} -E {file} 'echo said'")
+    done = run("flab", f"{until('1', state)}; oarstat -sj 1; cat public/out; rm -f public/out")
+    assert done.stdout == f"1: {state}\n" + ("said\n" if file == "public/out" else "")
+
+
 def test_a_job_that_is_deleted_is_killed_with_all_that_it_started(run: Run, scheduled: Deployments) -> None:
     run("flab", "oarsub -t deploy -l nodes=1 'trap : TERM; sleep 7654 & wait; wait; sleep 7654'")
     done = run(

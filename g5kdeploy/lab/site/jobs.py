@@ -136,9 +136,11 @@ def run(site: Site, job: Job, again: bool) -> Command:
     deadline = Deadline.after(20, f"the directory of job {job.id}")
     if not _test(site, "-d", job.directory, deadline):
         raise DirectoryMissing(job.directory)
-    for folder in dict.fromkeys(map(posixpath.dirname, jobscript.output(job))):
-        if not _test(site, "-w", folder, deadline):
-            raise NoOutput(folder)
+    for file in dict.fromkeys(jobscript.output(job)):  # such as /dev/null, in a directory that is not the user's
+        if not _test(site, "-w", file, deadline) and (
+            _test(site, "-e", file, deadline) or not _test(site, "-w", posixpath.dirname(file), deadline)
+        ):
+            raise NoOutput(file)
     shell = ["/bin/bash", "-lc", jobscript.script(job)]
     words = ["sh", "-c", _REMEMBER, f"{jobscript.folder(job)}/pid", *_USER, *shell]
     log, environment = site.folder / "jobs.log", _environment(site, job.user)
