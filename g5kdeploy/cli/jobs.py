@@ -110,7 +110,7 @@ def extend(
     more = times.seconds(time.removeprefix("+"), "+TIME")
     patience = float(times.seconds(wait, "--wait"))
     told = settings.experiment_of(experiment, testbed=testbed)
-    with on_run(screen, told, progress, run_id, runs) as session:
+    with on_run(screen, told, progress, run_id, runs, beside=True) as session:
         session.in_phase("extend")
         found = reserving.extend(session, more, patience)
     columns = ("name", "site", "job", "granted", "ends", "outcome")

@@ -25,14 +25,18 @@ def on_run(
     *,
     new: bool = False,
     phases: Sequence[str] = (),
+    beside: bool = False,
 ) -> Iterator[Session]:
-    """A session on the run that --run names, or the newest that is not over; `new` and `phases` as for `chain.open_run`."""
+    """A session on the run that --run names, or the newest that is not over; `new` and `phases` as for `chain.open_run`.
+
+    `beside`: another command may be at work on it meanwhile.
+    """
     from g5kdeploy.workflow import chain
 
     folder = settings.runs(runs)
     with (
         screen.renderer(progress) as view,
         chain.open_run(experiment, screen.emitter(view), run_id, folder, new=new, phases=phases) as session,
-        session.run.lock(),
+        contextlib.nullcontext() if beside else session.run.lock(),
     ):
         yield session

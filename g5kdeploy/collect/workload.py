@@ -94,13 +94,26 @@ def follow(
     deadline: Deadline,
     out: Callable[[str], None] | None = None,
     out_of_sight: Callable[[Problem], None] = lambda problem: None,
+    renewed: Callable[[], Deadline] | None = None,
 ) -> WorkloadResult:
     """Hand on its output lines from the beginning until it ends, across lost connections; how it ended.
 
     Never raises because the workload failed: that is in the result. Raises `DeadlinePassed` at the deadline and
-    leaves the workload running. `out_of_sight` is told whenever the node cannot be seen, and may raise to give up.
+    leaves the workload running; `renewed` is asked then whether there is more time by now. `out_of_sight` is told
+    whenever the node cannot be seen, and may raise to give up.
     """
     seen = _Seen(out)
+    while True:
+        try:
+            return _follow(remote, workload, deadline, seen, out_of_sight)
+        except DeadlinePassed:
+            if renewed is None or (deadline := renewed()).passed():
+                raise
+
+
+def _follow(
+    remote: Remote, workload: Workload, deadline: Deadline, seen: _Seen, out_of_sight: Callable[[Problem], None]
+) -> WorkloadResult:
     while True:
         try:
             report = _watch(remote, workload, deadline, seen)

@@ -34,8 +34,8 @@ class RecordState(StrEnum):
 class Record:
     """One reservation as the disk remembers it; `name` is the job's unique name and the file's. Unix times.
 
-    `vlans`, `subnets` and `disks` are what the job got beside nodes. `foreign`: the job was made elsewhere and carries
-    another name.
+    `vlans`, `subnets` and `disks` are what the job got beside nodes. `ends_at` is when its walltime ends, as the site said
+    last. `foreign`: the job was made elsewhere and carries another name.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Record:
     vlans: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
     disks: tuple[str, ...] = ()
+    ends_at: float | None = None
     foreign: bool = False
     released_at: float | None = None
     outcome: str = ""
@@ -142,7 +143,7 @@ class Records:
         return record
 
     def known(self, record: Record, job: Job) -> Record:
-        """It has a job; what the job holds beside nodes is kept with it."""
+        """It has a job; its end, and what it holds beside nodes, is kept with it."""
         return self.save(
             replace(
                 record,
@@ -151,6 +152,7 @@ class Records:
                 vlans=job.vlans,
                 subnets=job.subnets,
                 disks=job.disks,
+                ends_at=job.ends_at if job.running else None,
             )
         )
 

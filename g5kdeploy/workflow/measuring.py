@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from g5kdeploy import collect
+from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.collect import Outcome, Scraper, Workload, WorkloadResult
 from g5kdeploy.events.failure import ExitCode, Failure, InvalidUse
@@ -175,7 +176,11 @@ def _work(session: Session, node: str, asked: Workload, watch: Callable[[Problem
         )
         if not fresh:
             session.emit.note("workload", "is under way or over already: attached to it", node)
-        patience = session.deadline(asked.timeout + SLACK_SECONDS, f"the workload on {node}")
+        until = session.clock.monotonic() + asked.timeout + SLACK_SECONDS
+
+        def patience() -> Deadline:  # the walltime may be extended meanwhile
+            return session.deadline(max(0.0, until - session.clock.monotonic()), f"the workload on {node}")
+
         said = session.run.node_folder(node) / "workload.log"
         with said.open("w") as log:
 
@@ -183,7 +188,7 @@ def _work(session: Session, node: str, asked: Workload, watch: Callable[[Problem
                 log.write(text + "\n")
                 session.emit.note("workload", text, node)
 
-            result = collect.follow(remote, asked, patience, line, watch)
+            result = collect.follow(remote, asked, patience(), line, watch, patience)
         step.text = _words(result)
     return result
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.files import Held
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.base.text import to_paste
 from g5kdeploy.events.failure import InvalidUse, NoResources
@@ -144,7 +146,10 @@ def attach(session: Session, number: int, site: str | None = None, wait: float |
 
 
 def extend(session: Session, seconds: int, wait: float) -> list[Extension]:
-    """Ask for more walltime for the run's jobs; what came of it, each."""
+    """Ask for more walltime for the run's jobs; what came of it, each.
+
+    The run need not be held: whoever works on it learns the new end from the record.
+    """
     found = []
     deadline = Deadline.after(ASK_SECONDS + wait, "the extension", session.clock)
     for record in session.records.unreleased(run=session.run.id):
@@ -152,10 +157,21 @@ def extend(session: Session, seconds: int, wait: float) -> list[Extension]:
         if held is None:
             raise JobOver(f"job {record.job} on {record.site} is gone", cause="the site knows it no more")
         found.append(reservations.extend(session.api, held, seconds, deadline, session.emit, wait))
-        _keep(session, [found[-1].reservation])
+        _extended(session, found[-1].reservation)
     if not found:
         raise InvalidUse(f"run {session.run.id} holds no job", hint=to_paste("reserve", session.experiment.file))
     return found
+
+
+def _extended(session: Session, reservation: Reservation) -> None:
+    """Note the new end down, where whoever works on the run does not let go of the job at this very time."""
+    with contextlib.suppress(Held):
+        with session.records.held(session.run.id):
+            record = session.records.get(reservation.record.name)
+            if record and not record.released and reservation.job.running:
+                session.records.known(record, reservation.job)
+        with session.run.lock():
+            _keep(session, [reservation])
 
 
 def _started(session: Session, held: Sequence[Reservation], wait: float | None, at: float | None) -> dict[str, Any]:

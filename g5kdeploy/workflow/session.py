@@ -121,12 +121,17 @@ class Session:
 
     def deadline(self, seconds: float, what: str) -> Deadline:
         """`seconds` from now, but not past the end of the walltime once jobs run."""
-        ends = [job["ends_at"] for job in self.jobs() if job.get("ends_at")]
+        ends = [self._end(job) for job in self.jobs() if job.get("ends_at")]
         if ends:
             left = max(0.0, min(ends) - self.clock.wall())
             if left < seconds:
                 return Deadline.after(left, f"{what}, before the walltime ends", self.clock)
         return Deadline.after(seconds, what, self.clock)
+
+    def _end(self, job: dict[str, Any]) -> float:
+        """The end of a job's walltime; another command may have had it extended, and then its record knows."""
+        record = self.records.get(job["record"])
+        return float(max(job["ends_at"], (record.ends_at or 0) if record else 0))
 
     # Nodes
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from g5kdeploy import experiment
 from g5kdeploy.cli.main import main
 from g5kdeploy.closure.manifest import Manifest, RoleClosure
+from g5kdeploy.events.event import Emitter
 from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.runs import Run
+from g5kdeploy.testbed.places import Testbed
 from g5kdeploy.testbed.records import Records
 from g5kdeploy.workflow import building
+from g5kdeploy.workflow.session import Session
 from tests.contract.desk import Desk
 from tests.support.sshd import SSHD
 
@@ -73,6 +78,24 @@ def test_more_walltime_for_the_runs_job(desk: Desk) -> None:
     assert answer["items"][0]["outcome"].startswith("pending")
     _, said = desk.on_run("extend", "soon", code=ExitCode.USAGE)
     assert "+TIME" in said
+
+
+def test_more_walltime_while_the_run_is_worked_on(desk: Desk) -> None:
+    desk.on_run("reserve")
+    [folder] = (desk.file.parent / "runs").iterdir()
+    run = Run.open(folder)
+    lab = Testbed("lab", desk.lab.home)
+    session = Session(experiment.load(desk.file), run, lab, Emitter())
+    before = run.document()["job"]["ends_at"]
+    with run.lock():
+        text = (folder / "run.json").read_bytes()
+        answer, _ = desk.on_run("extend", "+1:00")
+        assert answer["items"][0]["granted_seconds"] == 3600
+        assert (folder / "run.json").read_bytes() == text, "it is another one's"
+        left = session.deadline(1e6, "a workload").remaining()
+        assert before + 3600 - 10 < time.time() + left <= before + 3600 + 1, "who works on the run has the new end"
+    desk.on_run("extend", "+0:30")
+    assert desk.document()["job"]["ends_at"] == before + 5400
 
 
 def test_gc_closes_records_and_lists_what_no_record_knows(desk: Desk) -> None:

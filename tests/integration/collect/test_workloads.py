@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import DeadlinePassed
 from g5kdeploy.collect import (
     Outcome,
@@ -85,6 +86,30 @@ def test_a_client_that_died_is_followed_by_another(
         go.touch()
         assert follow(second.remote("n1", None), workload, soon(), lines.append).outcome is Outcome.DONE
     assert lines == ["first", "last"]
+
+
+def test_a_workload_is_followed_on_when_there_is_more_time_by_then(
+    node: Remote, base: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    go = tmp_path / "go"
+    workload = Workload(
+        named(request), f"echo first; while [ ! -e {go} ]; do sleep 0.05; done; echo last", LONG, base=base
+    )
+    start_workload(node, workload, soon())
+    lines: list[str] = []
+
+    def renewed() -> Deadline:
+        go.touch()
+        return soon()
+
+    assert follow(node, workload, soon(1), lines.append, renewed=renewed).outcome is Outcome.DONE
+    assert lines == ["first", "last"]
+    go.unlink()
+    other = Workload(f"{named(request)}-2", workload.command, LONG, base=base)
+    start_workload(node, other, soon())
+    with pytest.raises(DeadlinePassed):
+        follow(node, other, soon(1), renewed=lambda: soon(0))
+    stop_workload(node, other, soon())
 
 
 def test_no_line_is_lost_or_doubled_when_the_connection_breaks(
