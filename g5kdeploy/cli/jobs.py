@@ -107,7 +107,7 @@ def extend(
     from g5kdeploy.workflow import reserving
 
     form = settings.get("output", output)
-    more = times.seconds(time.removeprefix("+"), "+TIME")
+    more = times.seconds(time.removeprefix("+"), "+TIME", of_walltime=True)
     patience = float(times.seconds(wait, "--wait"))
     told = settings.experiment_of(experiment, testbed=testbed)
     with on_run(screen, told, progress, run_id, runs, beside=True) as session:

@@ -116,7 +116,7 @@ def _meant(word: str, roles: dict[str, str]) -> list[str]:
     if "*" in word or "?" in word:
         like = [name for name in roles if fnmatchcase(name, word) or fnmatchcase(name.split(".")[0], word)]
         if not like:
-            raise InvalidUse(f"the run has no node like `{word}`", hint=f"it has {', '.join(sorted(roles))}")
+            raise InvalidUse(f"the run has no node like `{word}`", hint=_there(roles))
         return like
     from g5kdeploy.node import expand
 
@@ -124,9 +124,17 @@ def _meant(word: str, roles: dict[str, str]) -> list[str]:
     for name in expand(word):
         full = next((known for known in roles if name in (known, known.split(".")[0])), None)
         if full is None:
-            raise InvalidUse(f"the run has no node or role `{name}`", hint=f"it has {', '.join(sorted(roles))}")
+            raise InvalidUse(f"the run has no node or role `{name}`", hint=_there(roles))
         found.append(full)
     return found
+
+
+def _there(roles: dict[str, str]) -> str:
+    from g5kdeploy.node import fold
+
+    return "; ".join(
+        f"{role} is {fold(name for name in roles if roles[name] == role)}" for role in sorted(set(roles.values()))
+    )
 
 
 def _of_testbed(words: Iterable[str]) -> tuple[str, ...]:

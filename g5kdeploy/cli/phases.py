@@ -71,6 +71,7 @@ def _phase(name: str, text: str, example: str, *options: Any, new: bool = False)
 
 
 def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
+    from g5kdeploy.cli.main import Terminated
     from g5kdeploy.workflow import chain, checking, handing, reserving
 
     if more.get("manifest"):
@@ -89,7 +90,7 @@ def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
             return chain.do(
                 session, name, work=lambda session: reserving.reserve(session, wait, at, policy, sites, site)
             )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated):
             if session.records.unreleased(run=session.run.id):
                 told = f"the job stays in the queue; {to_paste('release', session.experiment.file)} takes it back"
                 session.emit.note(name, told)

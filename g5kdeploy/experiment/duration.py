@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _CLOCK = re.compile(r"(\d+):([0-5]?\d)(?::([0-5]?\d))?")
+_HOURS_RATHER = 60
 _UNITS = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?")
 
 PATTERN = r"^(\d+:[0-5]?\d(:[0-5]?\d)?|(\d+d)?(\d+h)?(\d+m(in)?)?(\d+s)?)$"
@@ -23,6 +24,14 @@ def seconds_of(value: object) -> int:
         raise ValueError("must be longer than nothing")
     if seconds > 365 * 86400:
         raise ValueError("must be less than a year")
+    return seconds
+
+
+def walltime_of(value: object) -> int:
+    """The same of a walltime. A bare number that is small is refused: OAR would read it as hours."""
+    seconds = seconds_of(value)
+    if seconds < _HOURS_RATHER and str(value).strip().isdigit():
+        raise ValueError(f"`{value}` would be {seconds} s: say {seconds}h for hours, {seconds}s for seconds")
     return seconds
 
 

@@ -17,6 +17,7 @@ Seconds = Annotated[
     BeforeValidator(duration.seconds_of),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": duration.PATTERN}]}),
 ]
+Walltime = Annotated[Seconds, BeforeValidator(duration.walltime_of)]
 Words = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
 SITE = r"^[a-z][a-z0-9-]*$"
 CLUSTER = f"^({nodeset.NAME})?$"
@@ -175,7 +176,7 @@ class Experiment(_Part):
     """The site to reserve on; default for the lab: lab."""
     roles: Annotated[dict[Name, Role], Field(min_length=1)]
     """The roles of the composition and their nodes."""
-    walltime: Seconds = 3600
+    walltime: Walltime = 3600
     """How long the nodes are reserved."""
     queue: Name = "default"
     """The queue to submit to."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.files import Held
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.events.event import Emitter
+from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.testbed import inventory, lookup, reservations
 from g5kdeploy.testbed.api import Api
 from g5kdeploy.testbed.job import Job
@@ -26,7 +28,7 @@ class Leftovers:
 
     closed: tuple[Record, ...]
     kept: tuple[Record, ...]
-    strays: tuple[Job, ...]
+    strays: tuple[inventory.Mine, ...]
     silent: tuple[str, ...]
 
 
@@ -45,13 +47,38 @@ def tidy(api: Api, records: Records, deadline: Deadline) -> Leftovers:
         else:
             (closed if now.released else kept).append(now)
     found, dead = inventory.mine(api, records, deadline)
-    strays = tuple(one.job for one in found if one.job and one.record is None and is_ours(one.job))
+    strays = tuple(one for one in found if one.job and one.record is None and is_ours(one.job))
     return Leftovers(tuple(closed), tuple(kept), strays, tuple(dict.fromkeys([*silent, *dead])))
 
 
 def is_ours(job: Job) -> bool:
     """Whether this tool made it, by its name or its type; one that is ending already does not count."""
     return not job.ending and (job.name.startswith(PREFIX) or ORIGIN in job.types)
+
+
+def named(api: Api, words: Iterable[str], records: Records, deadline: Deadline) -> list[inventory.Mine]:
+    """The live jobs, and the records of some, that are meant by names or numbers; `InvalidUse` for what means none, or two."""
+    mine, silent = inventory.mine(api, records, deadline)
+    found: list[inventory.Mine] = []
+    for word in words:
+        meant = [one for one in mine if word in _names(one)]
+        if not meant:
+            told = "; ".join(f"no answer from {site}" for site in silent)
+            raise InvalidUse(
+                f"you have no job {word}", cause=told, hint="g5kdeploy status --mine shows those that you have"
+            )
+        if len(meant) > 1:
+            sites = ", ".join(f"{one.job.name} on {one.site}" for one in meant if one.job)
+            raise InvalidUse(f"you have several jobs {word}", cause=sites, hint="say which one by its name")
+        found += [one for one in meant if one not in found]
+    return found
+
+
+def _names(one: inventory.Mine) -> set[str]:
+    """What it may be called: by the job's number and name, by the record's."""
+    words: list[object] = [one.job.id, one.job.name] if one.job else []
+    words += [one.record.job, one.record.name] if one.record else []
+    return {str(word) for word in words if word}
 
 
 def _settled(api: Api, record: Record, records: Records, deadline: Deadline) -> Record:
@@ -65,7 +92,10 @@ def _settled(api: Api, record: Record, records: Records, deadline: Deadline) -> 
         return records.released(record, confirm(api, record, jobs, deadline))
 
 
-def let_go(api: Api, job: Job, records: Records, deadline: Deadline, emit: Emitter) -> Record:
-    """Delete a job that no record knows; it is put on record first, so that a kill in between forgets nothing."""
-    taken = reservations.attach(api, job.site, job.id, records, deadline)
-    return release(api, taken.record, records, deadline, emit)
+def let_go(api: Api, one: inventory.Mine, records: Records, deadline: Deadline, emit: Emitter) -> Record:
+    """Delete a job; one that no record knows is put on record first, so that a kill in between forgets nothing."""
+    record = one.record
+    if record is None:
+        assert one.job is not None
+        record = reservations.attach(api, one.site, one.job.id, records, deadline).record
+    return release(api, record, records, deadline, emit)

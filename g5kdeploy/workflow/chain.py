@@ -199,6 +199,8 @@ def do(
     key = key_of(phase.inputs(session))
     if phase.skippable and not again and session.run.done(name, key):
         session.emit.emit("", name, State.SKIPPED, "was done with the same inputs")
+        if name == "reserve":
+            reserving.tell_shorter(session)
         return ExitCode.DONE
     lost = _lost(session)
     try:

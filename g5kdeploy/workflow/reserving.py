@@ -9,7 +9,7 @@ from typing import Any
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.files import Held
 from g5kdeploy.base.problem import Problem
-from g5kdeploy.base.text import to_paste
+from g5kdeploy.base.text import human_seconds, to_paste
 from g5kdeploy.events.failure import InvalidUse, NoResources
 from g5kdeploy.node import Stage
 from g5kdeploy.testbed import hardware, inventory, letting_go, reservations, together
@@ -177,6 +177,7 @@ def _extended(session: Session, reservation: Reservation) -> None:
 def _started(session: Session, held: Sequence[Reservation], wait: float | None, at: float | None) -> dict[str, Any]:
     """Wait until the jobs run (at most `wait` seconds; default: a day after their start `at`), and share out the nodes."""
     _keep(session, held)
+    tell_shorter(session)
     if wait == 0 and not all(one.job.running for one in held):
         session.unfinished = True
         return {"job": held[0].job.id, "state": "; ".join(_told(one) for one in held)}
@@ -196,6 +197,15 @@ def _started(session: Session, held: Sequence[Reservation], wait: float | None, 
     got = {name: [item for job in jobs for item in job[name]] for name in ("vlans", "subnets", "disks")}
     answer = {"job": running[0].job.id, "roles": roles, **{name: items for name, items in got.items() if items}}
     return answer | ({"jobs": {job["site"]: job["id"] for job in jobs}} if len(jobs) > 1 else {})
+
+
+def tell_shorter(session: Session) -> None:
+    """Say of a job that was there before that it has less time than is asked for by now: it stays as it is."""
+    wanted = session.experiment.walltime
+    for job in session.jobs():
+        if job["walltime"] < wanted:
+            told = f"job {job['id']} on {job['site']} has {human_seconds(job['walltime'])}, not {human_seconds(wanted)}"
+            session.emit.warn("reserve", f"{told}: g5kdeploy extend asks for more")
 
 
 def _told(reservation: Reservation) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -78,6 +79,8 @@ def test_more_walltime_for_the_runs_job(desk: Desk) -> None:
     assert answer["items"][0]["outcome"].startswith("pending")
     _, said = desk.on_run("extend", "soon", code=ExitCode.USAGE)
     assert "+TIME" in said
+    _, said = desk.on_run("extend", "+1", code=ExitCode.USAGE)
+    assert "+TIME: `1` would be 1 s: say 1h for hours" in said
 
 
 def test_more_walltime_while_the_run_is_worked_on(desk: Desk) -> None:
@@ -96,6 +99,21 @@ def test_more_walltime_while_the_run_is_worked_on(desk: Desk) -> None:
         assert before + 3600 - 10 < time.time() + left <= before + 3600 + 1, "who works on the run has the new end"
     desk.on_run("extend", "+0:30")
     assert desk.document()["job"]["ends_at"] == before + 5400
+
+
+def test_a_job_that_is_there_keeps_its_walltime_and_that_is_said(desk: Desk) -> None:
+    desk.by_hand(resources="nodes=4,walltime=1:0:0")
+    _, said = desk.on_run("reserve", "--no-wait")
+    assert "WARNING" not in said
+    _, said = desk.on_run("reserve", "--no-wait", "--walltime", "4h")
+    assert "has 1 h, not 4 h: g5kdeploy extend asks for more" in said
+    desk.on_run("release")
+    desk.lab.oar.delete(1, "jdoe")
+    desk.on_run("reserve")
+    _, said = desk.on_run("reserve", "--walltime", "4h")
+    assert "has 1 h, not 4 h" in said
+    _, said = desk.on_run("reserve", "--walltime", "30m")
+    assert "WARNING" not in said
 
 
 def test_gc_closes_records_and_lists_what_no_record_knows(desk: Desk) -> None:
@@ -118,6 +136,27 @@ def test_gc_closes_records_and_lists_what_no_record_knows(desk: Desk) -> None:
     assert "jdoe deleted it" in told[record.job]
     assert told[stray].startswith("let go")
     assert desk.live() == [foreign]
+    assert Records("lab").unreleased() == []
+
+
+def test_gc_lets_go_of_a_job_whose_run_is_gone(desk: Desk) -> None:
+    mine, _ = desk.on_run("reserve")
+    shutil.rmtree(desk.file.parent / "runs")
+    desk.on_run("release", code=ExitCode.USAGE)
+    _, said = desk.call("gc")
+    assert "1 reservations are live: g5kdeploy gc JOB lets go of one" in said
+    by_hand = desk.by_hand(name="sweep", resources="nodes=1,walltime=1:0:0")
+    other = desk.by_hand(name="sweep", resources="nodes=1,walltime=1:0:0")
+    _, said = desk.call("gc", "4711", code=ExitCode.USAGE)
+    assert "you have no job 4711" in said
+    _, said = desk.call("gc", "sweep", code=ExitCode.USAGE)
+    assert "you have several jobs sweep" in said
+    assert desk.live() == [mine["job"], by_hand, other], "nothing is let go of when one word is wrong"
+    answer, _ = desk.call("gc", str(mine["job"]), str(other), str(other), desk.lab.oar.job(mine["job"]).name)
+    assert [item["job"] for item in answer["items"]] == [mine["job"], other]
+    assert answer["items"][1]["name"] == "sweep"
+    assert all("jdoe deleted it" in item["what"] for item in answer["items"])
+    assert desk.live() == [by_hand]
     assert Records("lab").unreleased() == []
 
 

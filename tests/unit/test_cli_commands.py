@@ -14,7 +14,7 @@ from g5kdeploy.base.problem import Problem
 from g5kdeploy.cli import checks, nodes, phases
 from g5kdeploy.cli.exec import as_item, show
 from g5kdeploy.cli.init import FILES, name_from
-from g5kdeploy.cli.main import main
+from g5kdeploy.cli.main import Terminated, main
 from g5kdeploy.cli.nodes import outcome, split
 from g5kdeploy.events.event import Emitter, Event
 from g5kdeploy.events.failure import ExitCode, InvalidUse, NotAllowed
@@ -168,6 +168,12 @@ def test_nodes_that_are_none(words: list[str], roles: dict[str, str]) -> None:
         nodes.of_run(words, roles)
 
 
+def test_a_role_that_is_misspelt_is_told_which_there_are() -> None:
+    with pytest.raises(InvalidUse) as caught:
+        nodes.of_run(["expoter"], ROLES)
+    assert caught.value.hint == "collector is vm-3.lab.grid5000.fr; exporter is vm-[1-2].lab.grid5000.fr"
+
+
 def test_sets_of_nodes_are_parted_outside_brackets() -> None:
     assert split("a,vm-[1,3-4],b") == ["a", "vm-[1,3-4]", "b"]
     for nothing in ("", ",", " , ", "a,,b", "a,", ",vm-[1,2]"):
@@ -292,10 +298,13 @@ def test_status_needs_a_testbed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--testbed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("leaving", [KeyboardInterrupt, Terminated])
 @pytest.mark.parametrize("held", [[], ["a record"]])
-def test_who_leaves_while_a_job_waits_is_told_that_it_stays(held: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_leaves_while_a_job_waits_is_told_that_it_stays(
+    held: list[str], leaving: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        raise leaving
 
     monkeypatch.setattr("g5kdeploy.workflow.chain.do", interrupted)
     events: list[Event] = []
@@ -306,7 +315,7 @@ def test_who_leaves_while_a_job_waits_is_told_that_it_stays(held: list[str], mon
         records=SimpleNamespace(unreleased=lambda run: held if run == "20261128-1200" else []),
         emit=Emitter("20261128-1200", "reserve", [events.append]),
     )
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(leaving):
         phases._do(session, "reserve", {})
     told = ["the job stays in the queue; g5kdeploy release /home/me/experiment.yaml takes it back"]
     assert [event.detail for event in events] == (told if held else [])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from g5kdeploy.events.failure import ExitCode, InvalidUse, exit_code
 from g5kdeploy.experiment import Experiment, Given, Mistakes, load
 from g5kdeploy.experiment import schema as shipped
-from g5kdeploy.experiment.duration import clock, seconds_of
+from g5kdeploy.experiment.duration import clock, seconds_of, walltime_of
 
 GOOD = """\
 apiVersion: g5kdeploy/v1
@@ -261,6 +261,13 @@ def test_fewer_nodes_than_the_least(folder: Path) -> None:
 )  # fmt: skip
 def test_durations(text: object, seconds: int) -> None:
     assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("hours", [2, "24", " 4 "])
+def test_a_walltime_that_oar_would_read_as_hours(hours: object) -> None:
+    with pytest.raises(ValueError, match=r"h for hours, \d+s for seconds"):
+        walltime_of(hours)
+    assert walltime_of("2s") == 2 and walltime_of(120) == walltime_of("120") == 120
 
 
 @pytest.mark.parametrize("text", [0, -5, "", "soon", "-1:00:00", "1:99", True, None, 1.5, "0s", "99999h", "1:00:00:00"])
