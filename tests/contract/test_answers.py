@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from g5kdeploy.lab.kaenv import environment
 from tests.contract.answer_rows import JOBS, NODE, ROWS, Row, get, write
 from tests.contract.scripted import USERS, Lab
 
@@ -64,6 +65,11 @@ def test_without_a_password(quiet_lab: Lab) -> None:
 def test_without_a_version(quiet_lab: Lab) -> None:
     response, text = ask(quiet_lab, Row("/sites"), prefix="")
     assert response.status == 404 and "<title>404 Not Found</title>" in text
+
+
+def test_the_root_has_no_name(quiet_lab: Lab) -> None:
+    response, text = ask(quiet_lab, get("/?branch="))
+    assert (response.status, text) == (404, "Cannot find resource ")
 
 
 def test_conditions(quiet_lab: Lab) -> None:
@@ -135,6 +141,9 @@ def test_lists_of_values(lab: Lab) -> None:
     assert (response.status, text) == (404, f"Job id '{numbers[0]}x' cannot be found.")
     assert found("job_id=99999999999999999999") == found("job_id[a]=1") == []
     assert found("user[]&queue=default") == numbers and found("queue[]=admin") == found("user[]=") == []
+    _, with_resources = ask(lab, get(f"{JOBS}?resources="))
+    _, without = ask(lab, get(f"{JOBS}?resources"))
+    assert "resources_by_type" in with_resources and "resources_by_type" not in without
     for query, trouble in (
         ("state[]=running", 'undefined method `capitalize\' for ["running"]:Array'),
         ("state[a]=x", "undefined method `split' for #<ActionController::Parameters"),
@@ -159,6 +168,12 @@ def test_values_that_are_read_in_a_way_of_their_own(lab: Lab) -> None:
         assert response.status == 201, text
         document = json.loads(text)
         assert {key: document[key] for key in shown} == shown, given
+
+
+def test_a_user_who_is_named_without_a_name(lab: Lab) -> None:
+    lab.environments.add(environment("mine", "server:///mine.tar.zst", user="jdoe", visibility="private"))
+    for query, total in (("", 3), ("?user", 3), ("?user=jdoe", 1), ("?user=", 0)):
+        assert f'"total":{total}' in ask(lab, get(f"/sites/lab/environments{query}"))[1], query
 
 
 def test_many_clients_at_once(lab: Lab) -> None:

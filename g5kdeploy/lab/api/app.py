@@ -118,9 +118,9 @@ def path_of(environ: dict[str, Any]) -> str:
     if re.search("%2[ef]", raw, re.IGNORECASE):
         for character, stand_in in ESCAPED.items():
             raw = re.sub(f"%{ord(character):x}", urllib.parse.quote(stand_in), raw, flags=re.IGNORECASE)
-        text = urllib.parse.unquote(raw)
+        text = urllib.parse.unquote(raw, errors="surrogateescape")
     else:
-        text = str(environ.get("PATH_INFO", "")).encode("latin-1").decode(errors="replace")
+        text = str(environ.get("PATH_INFO", "")).encode("latin-1").decode(errors="surrogateescape")
     return "/" + re.sub("/+", "/", text).strip("/")
 
 
@@ -180,11 +180,11 @@ def answer(call: Call, began: float) -> tuple[int, Headers, bytes | File]:
         handler, parts, call.format = find(call.method, call.path, call.services.trust_proxy)
     except HTTPException:
         return _bare(call, 404, "Not Found")
-    if not encoded(given):
+    if not encoded([*given, parts, call.format, body_of(call)]):
         return _bare(call, 400, "Bad Request")
     call.format = asked_format(call, call.format)
     try:
-        if call.content_type:
+        if call.headers["content-type"]:
             require_type(call.content_type)
         call.formats = formats(call.headers.get("accept", ""), call.format, script=call.by_script)
     except BadAccept:
@@ -215,13 +215,21 @@ def asked_format(call: Call, suffix: str | None = None) -> str | None:
         return None
 
 
+def body_of(call: Call) -> Any:
+    """The value of the body; nothing where it cannot be parsed, which a handler tells."""
+    try:
+        return call.body
+    except ValueError:
+        return None
+
+
 def encoded(value: Any) -> bool:
     """Are all texts of a parameter in UTF-8?"""
     if isinstance(value, list):
         return all(map(encoded, value))
     if isinstance(value, dict):
         return all(map(encoded, value.values()))
-    return not isinstance(value, str) or not re.search("[\udc80-\udcff]", value)
+    return not isinstance(value, str) or not re.search("[\ud800-\udfff]", value)
 
 
 def _file(call: Call) -> tuple[int, Headers, bytes]:

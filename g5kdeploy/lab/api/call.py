@@ -23,7 +23,7 @@ from g5kdeploy.lab.services import SiteServices
 ITEM = "application/vnd.grid5000.item+json"
 COLLECTION = "application/vnd.grid5000.collection+json"
 NOBODY = frozenset({"", "unknown", "(unknown)"})
-FORM, PARTS = "application/x-www-form-urlencoded", "multipart/form-data"
+FORM, PARTS = "application/x-www-form-urlencoded", ("multipart/form-data", "multipart/related", "multipart/mixed")
 FOR_A_MINUTE = "max-age=60, private"
 
 
@@ -129,12 +129,14 @@ class Call:
 
     @functools.cached_property
     def form(self) -> dict[str, Any]:
-        """The fields of a form in the body; raises `BadParameters` as `parameters`, `ValueError` for what is no form."""
-        if self.content_type == FORM:
-            return parameters(self.raw.decode(errors="surrogateescape"))
-        if self.content_type == PARTS and self.raw:
+        """The fields of a form in the body; raises `BadParameters` as `parameters`, `ValueError` for what is no form.
+
+        One in parts that does not say what parts them is read as a query.
+        """
+        boundary = "boundary" in parse_options_header(self.headers["content-type"])[1]
+        if self.content_type in PARTS and boundary and self.raw:
             return _parts(self.raw, self.headers["content-type"])
-        return {}
+        return parameters(self.raw.decode(errors="surrogateescape")) if self.content_type in (FORM, *PARTS) else {}
 
     @functools.cached_property
     def body(self) -> Any:
@@ -142,7 +144,7 @@ class Call:
 
         Raises `ValueError` with Ruby's words for broken JSON.
         """
-        if self.content_type in (FORM, PARTS):
+        if self.content_type in (FORM, *PARTS):
             return self.form
         return parse_json(self.raw) if self.raw and self.content_type == "application/json" else None
 
@@ -187,10 +189,9 @@ def _parts(raw: bytes, content_type: str) -> dict[str, Any]:
     """The fields of a form in parts; files are left out."""
     _, options = parse_options_header(content_type)
     found: dict[str, Any] = {}
-    if "boundary" in options:
-        _, fields, _ = FormDataParser(silent=False).parse(io.BytesIO(raw), PARTS, len(raw), options)
-        for name, value in fields.items(multi=True):
-            _put(found, name, value)
+    _, fields, _ = FormDataParser(silent=False).parse(io.BytesIO(raw), PARTS[0], len(raw), options)
+    for name, value in fields.items(multi=True):
+        _put(found, name, value)
     return found
 
 
@@ -234,8 +235,8 @@ def segment(text: str) -> str:
 
 
 def parse_json(raw: bytes) -> Any:
-    """The value of a JSON text; `ValueError` in the words of Ruby's parser."""
-    text = _COMMENT.sub(lambda found: found[1] or " ", raw.decode(errors="replace"))
+    """The value of a JSON text, lone surrogates where it is not in UTF-8; `ValueError` in the words of Ruby's parser."""
+    text = _COMMENT.sub(lambda found: found[1] or " ", raw.decode(errors="surrogateescape"))
     if match := re.search(r"\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])[^\n]*", text, re.IGNORECASE):
         raise ValueError(f"incomplete surrogate pair at '{match[0]}'")
     if _depth(text) > DEEPEST:

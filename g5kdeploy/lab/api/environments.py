@@ -11,13 +11,8 @@ from g5kdeploy.lab.kaenv import uid
 
 def _seen(call: Call, site: str, latest: bool) -> list[dict[str, Any]]:
     """The public ones and the user's own, or those of the user whom the query names."""
-    call.site(site)
     environments, query = call.services.environments, call.params
-    if "user" in query:
-        if call.anonymous:
-            raise HttpError(
-                403, "Not allowed to list other users environments, because you are seen as an anonymous one"
-            )
+    if query.get("user") is not None:
         found = environments.seen(query["user"], call.user, latest)
     else:
         found = environments.seen(None, call.user, latest)
@@ -37,8 +32,16 @@ def _with_links(call: Call, site: str, described: dict[str, Any]) -> dict[str, A
     return {**described, "uid": name, "links": links}
 
 
+def _let_in(call: Call, site: str) -> None:
+    """403 for a stranger who asks for somebody's environments: before any header of the answer is thought of."""
+    call.site(site)
+    if "user" in call.params and call.anonymous:
+        raise HttpError(403, "Not allowed to list other users environments, because you are seen as an anonymous one")
+
+
 def every(call: Call, site: str) -> Document:
     """The environments that the user may deploy, the newest version of each."""
+    _let_in(call, site)
     call.allow("GET")
     latest = call.params.get("latest_only", "yes") not in ("no", "false")
     items = [_with_links(call, site, described) for described in _seen(call, site, latest)]
@@ -49,6 +52,7 @@ def every(call: Call, site: str) -> Document:
 
 def one(call: Call, site: str, name: str) -> Document:
     """One environment by its id."""
+    _let_in(call, site)
     call.allow("GET")
     call.cache = FOR_A_MINUTE
     for described in _seen(call, site, latest=False):

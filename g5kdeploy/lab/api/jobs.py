@@ -9,7 +9,7 @@ from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
 from g5kdeploy.lab.api.call import COLLECTION, Call, HttpError, any_of, integer, page
-from g5kdeploy.lab.api.ruby import blank, no_method, to_i
+from g5kdeploy.lab.api.ruby import Symbols, blank, no_method, to_i
 from g5kdeploy.lab.oar import Job, Query, Refused
 
 KEPT_STATUSES = frozenset({400, 401, 403, 404, 405, 406, 412, 415, 502, 503})
@@ -22,7 +22,17 @@ _SYNTAX = (
 )
 PASSED_ON = ("directory", "name", "project", "stderr", "stdout", "queue", "notify", "import-job-key-from-file")
 NUMBERS = ("walltime", "signal", "checkpoint")
-TO_NUMBERS = ("signal", "exit_code", "checkpoint", "anterior", "submitted_at", "scheduled_at", "started_at", "walltime")
+TO_NUMBERS = (
+    "uid",
+    "signal",
+    "exit_code",
+    "checkpoint",
+    "anterior",
+    "submitted_at",
+    "scheduled_at",
+    "started_at",
+    "walltime",
+)
 DIGITS = 18  # what fits into the database's column for sure
 
 
@@ -107,7 +117,7 @@ def every(call: Call, site: str) -> Document:
             offset=offset,
         )
     )
-    details = query.get("resources", "no") != "no"
+    details = query.get("resources") not in (None, "no")
     where = f"/sites/{site}/jobs"
     return Document(
         {
@@ -173,8 +183,15 @@ def create(call: Call, site: str) -> Document:
 
 def invalid(params: dict[str, Any]) -> list[str]:
     """What the API server itself finds wrong with a submission."""
+    kept = {name: Symbols(value) if isinstance(value, dict) else value for name, value in params.items()}
+    if not isinstance(kept.get("state"), str | None):
+        raise HttpError(500, no_method("downcase!", "      @state&.downcase!", "&.downcase!", kept["state"]))
+    if isinstance(kept.get("message"), int | float):
+        raise HttpError(
+            500, no_method("empty?", "      @message = nil if @message&.empty?", "&.empty?", kept["message"])
+        )
     for name in TO_NUMBERS:
-        integer(params.get(name), f'{" " * 8}instance_variable_set "@#{{integer_field}}", value.to_i unless value.nil?')
+        integer(kept.get(name), f'{" " * 8}instance_variable_set "@#{{integer_field}}", value.to_i unless value.nil?')
     wanted = params.get("reservation")
     trouble = []
     if wanted is None and blank(params.get("command")):

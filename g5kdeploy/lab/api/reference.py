@@ -33,7 +33,7 @@ SITE_LINKS = ("jobs", "environments", "deployments", "vlans", "metrics", "storag
 
 def grid(call: Call) -> Document:
     """The root document."""
-    return _fetch(call, "/", "/", one="root")
+    return _fetch(call, "", "/", one="root")
 
 
 def sites(call: Call) -> Document:
@@ -248,7 +248,7 @@ def versions(call: Call, resource: str = "") -> Document:
     branch = branch_of(call)
     limit = min(integer(call.params.get("limit"), LIMIT, 100), 500)
     offset = integer(call.params.get("offset"), "      offset = (offset || 0).to_i")
-    history = _history(call, resource, branch, f"origin/{branch}", call.services.reference.branches)
+    history = _history(call, resource, branch, f"origin/{branch}")
     if not history:
         raise HttpError(404, f"{resource} does not exist.")
     start = offset if offset >= 0 else len(history) + offset
@@ -265,7 +265,7 @@ def version(call: Call, version: str, resource: str = "") -> Document:
     """One version of a resource: the newest one that touched it, seen from there."""
     _history_headers(call)
     resource = re.sub("/?platforms", "", resource)
-    history = _history(call, resource, version, version, call.services.reference.checked_out)
+    history = _history(call, resource, version, version, branches=call.services.reference.checked_out)
     if not history:
         raise HttpError(404, f"The resource '{resource}' does not exist.")
     call.cache = "max-age=60, public"
@@ -289,21 +289,32 @@ def _history_headers(call: Call) -> None:
     call.vary_accept = True
 
 
-def _history(call: Call, resource: str, name: str, shown_name: str, branches: Collection[str]) -> list[Commit]:
-    """The history from a branch among those, or from a version."""
+def _history(
+    call: Call, resource: str, name: str, shown_name: str, branches: Collection[str] | None = None
+) -> list[Commit]:
+    """The history from any branch; or, where only some are looked at, from one of these or from a version."""
     try:
         if "\0" in shown_name:
             raise HttpError(500, "string contains null byte")
         if not is_name(shown_name):
             raise HttpError(500, f"cannot locate local branch '{shown_name}'")
-        if name in call.services.reference.branches and name not in branches:
+        known = call.services.reference.branches
+        if name not in known if branches is None else name in known and name not in branches:
             raise NoSuchReference(name)
         return call.services.reference.versions(resource, name)
     except NoSuchReference as error:
-        if re.fullmatch("[0-9a-f]{4,40}", shown_name):
-            what = "id" if len(shown_name) == 40 else "prefix"
-            raise HttpError(500, f"object not found - no match for {what} ({shown_name})") from error
+        if re.fullmatch("[0-9a-fA-F]{1,40}", shown_name):
+            raise HttpError(500, _no_object(shown_name.lower())) from error
         raise HttpError(404, str(NoSuchReference(shown_name))) from error
+
+
+def _no_object(digits: str) -> str:
+    """What git's library says of an id, or of the start of one, that no object has."""
+    if len(digits) < 4:
+        return "ambiguous lookup - OID prefix is too short"
+    if digits == "0" * 40:
+        return "odb: cannot read object: null OID cannot exist"
+    return f"object not found - no match for {'id' if len(digits) == 40 else 'prefix'} ({digits})"
 
 
 def _version(call: Call, one: Commit, resource: str) -> dict[str, Any]:

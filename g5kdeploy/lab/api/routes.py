@@ -26,6 +26,12 @@ class Plain(BaseConverter):
     regex = r"[^/.]+"
 
 
+class Single(Plain):
+    """A version: a second "versions" is none, but asks for those of a resource "versions"."""
+
+    regex = r"(?!versions(?:/|$))[^/.]+"
+
+
 class Name(BaseConverter):
     """A part of a path, dots and all: a host name, a file name."""
 
@@ -65,7 +71,7 @@ VERSIONS: dict[str, Handler] = {
     "/versions/<plain:version>": reference.version,
     "/<tail:resource>/versions": reference.versions,
     "/<tail:resource>/versions/latest": reference.latest,
-    "/<tail:resource>/versions/<plain:version>": reference.version,
+    "/<tail:resource>/versions/<single:version>": reference.version,
 }
 """These come first: "versions" is the name of no site, job or VLAN."""
 GET: dict[str, Handler] = {
@@ -145,7 +151,7 @@ OTHER_SERVICES: Routes = [
 
 def _map(routes: Routes) -> MapAdapter:
     rules = [Rule(rule, endpoint=handler, methods=list(methods)) for methods, rule, handler in routes]
-    converters: dict[str, type[BaseConverter]] = {"plain": Plain, "name": Name, "tail": Tail}
+    converters: dict[str, type[BaseConverter]] = {"plain": Plain, "single": Single, "name": Name, "tail": Tail}
     return Map(rules, converters=converters, strict_slashes=False, merge_slashes=False).bind("lab")
 
 

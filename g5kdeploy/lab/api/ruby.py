@@ -7,6 +7,10 @@ import re
 from typing import Any
 
 
+class Symbols(dict[str, Any]):
+    """A mapping whose keys are symbols, as a model of the real server keeps one."""
+
+
 def to_i(value: Any) -> int:
     """A number as Ruby's to_i reads it: the digits in front, 0 when there are none."""
     if isinstance(value, bool) or value is None:
@@ -42,15 +46,19 @@ def written(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(written, value))}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{written(key)}=>{written(one)}" for key, one in value.items()) + "}"
+        mark = ":" if isinstance(value, Symbols) else ""
+        keys = (mark + (key if mark and re.fullmatch(r"[^\W\d]\w*[?!]?", key) else written(key)) for key in value)
+        return "{" + ", ".join(f"{key}=>{written(one)}" for key, one in zip(keys, value.values(), strict=True)) + "}"
     return json.dumps(value, ensure_ascii=False)
 
 
 def no_method(name: str, line: str, marked: str, value: Any = None) -> str:
     """What Ruby says of a method that a value has not, with the line of the source and the place in it."""
-    kind = {list: "Array", bool: f"{str(value).title()}Class", int: "Integer", float: "Float", str: "String"}
-    whose = f"{_within(value)}:{kind.get(type(value), 'NilClass')}" if not isinstance(value, dict) else _within(value)
-    alike = {list: ("to_s", "to_a", "to_h"), dict: ("to_s", "to_h"), bool: ("to_s",)}.get(type(value), ())
+    kinds = {list: "Array", bool: f"{str(value).title()}Class", int: "Integer", float: "Float", str: "String",
+             Symbols: "Hash"}  # fmt: skip
+    whose = _within(value) if type(value) is dict else f"{_within(value)}:{kinds.get(type(value), 'NilClass')}"
+    all_of_it = ("to_s", "to_a", "to_h")
+    alike = {list: all_of_it, Symbols: all_of_it, dict: ("to_s", "to_h"), bool: ("to_s",)}.get(type(value), ())
     hint = "\nDid you mean?  " + "\n               ".join(alike) if name == "to_i" and alike else ""
     place = f"{' ' * line.index(marked)}{'^' * len(marked)}"
     return f"undefined method `{name}' for {whose}\n\n{line}\n{place}{hint}"
@@ -61,7 +69,5 @@ def _within(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_within, value))}]"
     return (
-        f"#<ActionController::Parameters {written(value)} permitted: false>"
-        if isinstance(value, dict)
-        else (written(value))
+        f"#<ActionController::Parameters {written(value)} permitted: false>" if type(value) is dict else written(value)
     )

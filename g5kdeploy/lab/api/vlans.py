@@ -7,7 +7,7 @@ from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
 from g5kdeploy.lab.api.call import COLLECTION, FOR_A_MINUTE, ITEM, Call, HttpError
-from g5kdeploy.lab.api.ruby import no_method
+from g5kdeploy.lab.api.ruby import no_method, shown
 from g5kdeploy.lab.kavlan import Kavlan, NotAllowed, Vlan
 
 VERDICTS = {
@@ -143,7 +143,7 @@ def add(call: Call, site: str, vlan: str) -> Document:
         verdicts = kavlan.move(call.authenticated(), names, vlan)
     except NotAllowed as error:
         raise HttpError(403, str(error)) from error
-    return Document({name: VERDICTS[verdict] for name, verdict in verdicts.items()})
+    return Document({shown(name): VERDICTS[verdicts[str(name)]] for name in names})
 
 
 def dhcpd(call: Call, site: str, vlan: str) -> Empty:

@@ -139,10 +139,11 @@ class Reference:
         return self.branches["master"][0]
 
     def commit_of(self, version: str) -> Commit:
-        """The commit with this id, or the start of one."""
-        if found := self.commits.get(version):
+        """The commit with this id, or the start of one, in letters of either case."""
+        digits = version.lower()
+        if found := self.commits.get(digits):
             return found
-        near = [one for oid, one in self.commits.items() if oid.startswith(version) and len(version) >= 4]
+        near = [one for oid, one in self.commits.items() if oid.startswith(digits) and len(digits) >= 4]
         if len(near) != 1:
             raise NoSuchCommit(version)
         return near[0]
