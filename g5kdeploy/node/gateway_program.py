@@ -21,8 +21,9 @@ from ClusterShell.Task import task_self
 from ClusterShell.Worker.Ssh import SshClient, WorkerSsh
 
 INFO = "g5kdeploy"
-# The command comes on stdin, as a command line is everybody's to read; the dot says that it is about to begin
-SHELL = 'exec /bin/sh -c \'printf .; exec "${SHELL:-/bin/sh}" -c "$(cat)"\''
+# The command comes on stdin, as a command line is everybody's to read; the mark says that it is about to begin
+MARK = b"\x1e.\x1e"
+SHELL = 'exec /bin/sh -c \'printf "\\036.\\036"; exec "${SHELL:-/bin/sh}" -c "$(cat)"\''
 OPTIONS = (
     "StrictHostKeyChecking=yes", "GlobalKnownHostsFile=/dev/null", "CheckHostIP=no", "UpdateHostKeys=no",
     "BatchMode=yes", "IdentityFile=none", "ForwardAgent=no", "ForwardX11=no",
@@ -64,7 +65,6 @@ class Connection(SshClient):  # type: ignore[misc]
         block = self._read(sname)
         if not said and sname == self.worker.SNAME_STDOUT:
             self.began = time.monotonic()
-            block = block[1:]
         said.append(block)
 
     def _on_nodeset_close(self, nodes: Any, rc: int) -> None:
@@ -73,7 +73,9 @@ class Connection(SshClient):  # type: ignore[misc]
         path.unlink(missing_ok=True)
         status = -1 if SIGNALLED in log else rc if EXITED in log and not any(word in log for word in CUT) else None
         answer = {"begun": BEGUN in log, "status": status, "seconds": time.monotonic() - self.began}
-        texts = {name: base64.b64encode(b"".join(said)).decode() for name, said in self.said.items()}
+        printed = {name: b"".join(said) for name, said in self.said.items()}
+        # What comes before the mark the first shell's start-up files printed, and those of the second print it once more
+        texts = {name: base64.b64encode(said.split(MARK, 1)[-1]).decode() for name, said in printed.items()}
         self.worker._on_node_msgline(nodes, json.dumps({**answer, **texts}).encode(), self.worker.SNAME_STDOUT)
         super()._on_nodeset_close(nodes, rc)
 

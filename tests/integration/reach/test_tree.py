@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import pwd
 import shlex
 import shutil
 import signal
@@ -34,6 +35,7 @@ ROOT = Path(__file__).parents[3]
 NODES = 20
 NEVER, ALWAYS = NODES + 1, 1  # the number of nodes from which on there is a tree
 HERE = '. "$HOME/what"'  # a file that each node has for itself
+LOGIN_SHELL = Path(pwd.getpwuid(os.getuid()).pw_shell).name
 
 
 class Crowd:
@@ -97,6 +99,7 @@ SAID = {
     "n5": ('cat; echo %hosts "it\'s"', said(b"%hosts it's\n")),
     "n6": ("head -c 300000 /dev/zero | tr '\\0' x; sleep 0 & exit 0", said(b"x" * 300000)),
     "n7": (":", said(b"")),
+    "n11": ("echo behind it", said(b"a word in front\nbehind it\n" if LOGIN_SHELL == "bash" else b"behind it\n")),
 }
 
 
@@ -104,6 +107,8 @@ SAID = {
 def test_an_answer_is_the_same_either_way(crowd: Crowd, reach: Reach, tree_from: int) -> None:
     for name, (script, _) in SAID.items():
         crowd.tell(name, script)
+    wordy = crowd.nodes["n11"].folder / "home" / ".bashrc"
+    wordy.write_text("echo a word in front\n")
     stranger, changed, gone = crowd.nodes["n8"], crowd.nodes["n9"], crowd.nodes["n10"]
     allowed = (stranger.folder / "authorized_keys").read_text()
     reach.pin("n9", gone.host_key)
@@ -114,6 +119,7 @@ def test_an_answer_is_the_same_either_way(crowd: Crowd, reach: Reach, tree_from:
     finally:
         (stranger.folder / "authorized_keys").write_text(allowed)
         gone.drop_next = 0
+        wordy.unlink()
     assert list(answers) == [*SAID, "n8", "n9", "n10"]
     for name, (_, expected) in SAID.items():
         answer = answers[name]
