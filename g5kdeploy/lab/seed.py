@@ -78,6 +78,14 @@ def read(path: Path) -> list[dict[str, Any]]:
     return list(found)
 
 
+_USUAL: Mapping[str, Any] = {
+    "user": "jdoe", "name": None, "queue": "default", "project": "default", "types": [], "command": "sleep 1d",
+    "walltime": 3600, "start": 0, "stop": 0, "message": "", "exit_code": None, "reservation": "None", "events": [],
+    "job_type": "PASSIVE", "properties": "",
+}  # fmt: skip
+"""What a job of the file is where it does not say; its number, its state and its resources it has to."""
+
+
 def nodes_of(entries: Sequence[Mapping[str, Any]]) -> set[str]:
     """The names that the jobs' resources have, without their slices: nodes, VLANs, subnets and disks alike."""
     return {name.partition("[")[0] for one in entries for name in one["resources"]}
@@ -88,15 +96,18 @@ def jobs(entries: Sequence[Mapping[str, Any]], everything: Sequence[Resource], a
     made: list[Job] = []
     events = itertools.count(FIRST_EVENT)
     moment = int(at)
-    try:
-        for one in entries:
-            job = _job(one, everything, moment, events)
+    for one in entries:
+        what = f"job {one['job_id']} of the file of jobs"
+        try:
+            job = _job({**_USUAL, **one}, everything, moment, events)
             made += [
                 dataclasses.replace(job, walltime=job.walltime * (number + 1), alternative=number)
                 for number in range(one.get("alternatives", 1))
             ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise Problem("a job of the file lacks something", cause=f"{type(error).__name__}: {error}") from error
+        except KeyError as error:
+            raise Problem(f"{what} lacks something", cause=f"it has no {error.args[0]}") from error
+        except (TypeError, ValueError) as error:
+            raise Problem(f"{what} is no job", cause=f"{type(error).__name__}: {error}") from error
     return made
 
 
@@ -105,7 +116,8 @@ def _job(one: Mapping[str, Any], everything: Sequence[Resource], at: int, events
     submitted = at - SUBMITTED + number
     taken = tuple(resource for name in one["resources"] for resource in picked(name, everything))
     started = one["start"] or one["state"] in ("toLaunch", "Launching")
-    predicted = one["predicted_start"]
+    predicted = one.get("predicted_start", one["start"] if started else None)
+    assigned = one.get("assigned", bool(started))
     return Job(
         id=number,
         user=one["user"],
@@ -130,8 +142,8 @@ def _job(one: Mapping[str, Any], everything: Sequence[Resource], at: int, events
             Event(next(events), number, kind, submitted + LATER + order, text)
             for order, (kind, text) in enumerate(one["events"])
         ),
-        assigned=taken if one["assigned"] else (),
-        predicted=() if one["assigned"] else taken,
+        assigned=taken if assigned else (),
+        predicted=() if assigned else taken,
     )
 
 

@@ -10,7 +10,7 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.closure.manifest import Manifest
 from g5kdeploy.events.failure import NoResources, NotAllowed
 from g5kdeploy.experiment import Experiment
-from g5kdeploy.node import expand
+from g5kdeploy.node import expand, fold
 from g5kdeploy.testbed import planning, together
 from g5kdeploy.testbed.planning.wish import PLATFORM
 from g5kdeploy.testbed.problems import Refused
@@ -149,8 +149,11 @@ def _lawful(found: planning.Plan, at: str) -> tuple[planning.Option, float]:
 
 
 def nothing(found: planning.Plan, at: str) -> NoResources:
-    """That there is no option, with each place's reason."""
-    places = [f"{site}{'/' + cluster if cluster else ''}: {why}" for site, cluster, why in found.without]
+    """That there is no option, with each place's reason; clusters of a site with the same one are told together."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for site, cluster, why in found.without:
+        alike.setdefault((site, why), []).extend([cluster] if cluster else [])
+    places = [f"{site}{'/' + fold(them) if them else ''}: {why}" for (site, why), them in alike.items()]
     return NoResources(
         f"nowhere can these nodes be had with --at {at}",
         cause="; ".join(places) or "no cluster has such nodes",

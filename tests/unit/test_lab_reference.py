@@ -334,6 +334,18 @@ def test_jobs_of_a_file_stand_on_the_site_that_has_their_nodes(tmp_path: Path) -
         site.submit("jdoe", {"script": "sleep 1"})
 
 
+def test_a_job_of_a_file_need_not_say_everything(tmp_path: Path) -> None:
+    both = beside(lab_site(2), big_world(40, 3))
+    node = str(both.nodes("site2")[0]["uid"])
+    file = tmp_path / "jobs.json"
+    running = {"job_id": 7, "user": "asmith", "state": "Running", "resources": [node], "start": -1800}
+    file.write_text(json.dumps({"jobs": [running, {"job_id": 8, "state": "Waiting", "resources": [node]}]}))
+    site = compose.others(both, str(file))["site2"]
+    found, waiting = site.job(7), site.job(8)
+    assert found and (found.user, found.walltime, found.nodes) == ("asmith", 3600, (f"{node}.site2.grid5000.fr",))
+    assert waiting and not waiting.assigned and waiting.scheduled_at is None
+
+
 def test_a_file_of_jobs_that_cannot_be_used_is_a_problem(tmp_path: Path) -> None:
     file, both = tmp_path / "jobs.json", beside(lab_site(2), big_world(40, 3))
     for content, words in (("no", "cannot be read"), ('{"jobs": [{"job_id": 1, "resources": ["x-1"]}]}', "no site")):
@@ -342,7 +354,11 @@ def test_a_file_of_jobs_that_cannot_be_used_is_a_problem(tmp_path: Path) -> None
             compose.others(both, str(file))
     node = str(both.nodes("site2")[0]["uid"])
     file.write_text(json.dumps({"jobs": [{"job_id": 1, "resources": [node]}]}))
-    with pytest.raises(Problem, match="lacks something"):
+    with pytest.raises(Problem, match="job 1 of the file of jobs lacks something") as caught:
+        compose.others(both, str(file))
+    assert caught.value.cause == "it has no state"
+    file.write_text(json.dumps({"jobs": [{"job_id": 1, "resources": [node], "state": "Running", "start": "soon"}]}))
+    with pytest.raises(Problem, match="job 1 of the file of jobs is no job"):
         compose.others(both, str(file))
     with pytest.raises(Problem, match="reference data"):
         Settings(jobs=str(file)).check()

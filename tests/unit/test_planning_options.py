@@ -12,6 +12,7 @@ from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.testbed.planning import Landscape, Plan, Wish, plan, window
 from g5kdeploy.testbed.planning.landscape import SECURITY, own_job, site_nodes
 from g5kdeploy.testbed.request import RoleNodes
+from g5kdeploy.workflow import starting
 
 NOW = 1_795_510_800.0  # Tuesday 2026-11-24 10:00 in Paris
 HOUR = 3600
@@ -204,3 +205,16 @@ def test_our_own_jobs() -> None:
     assert own_job("s", {"state": "waiting", "started_at": NOW + HOUR, "walltime": 60}, {}).advance
     ended = {"state": "error", "started_at": NOW - HOUR, "stopped_at": NOW - 60, "walltime": 7200}
     assert own_job("s", ended, {}).end == NOW - 60
+
+
+def test_clusters_with_the_same_reason_are_told_together() -> None:
+    closed, small = "is open to you for besteffort jobs only", "1 of 2 nodes will do"
+    without = [("rennes", f"abacus{number}", closed) for number in (1, 2, 10)]
+    without += [("rennes", "parasilo", small), ("nancy", "", "does not answer"), ("nancy", "gros", closed)]
+    said = starting.nothing(Plan((), tuple(without)), "now").cause.split("; ")
+    assert said == [
+        f"rennes/abacus[1-2,10]: {closed}",
+        f"rennes/parasilo: {small}",
+        "nancy: does not answer",
+        f"nancy/gros: {closed}",
+    ]
