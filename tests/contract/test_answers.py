@@ -93,6 +93,11 @@ def test_conditions(quiet_lab: Lab) -> None:
 def test_head(quiet_lab: Lab) -> None:
     response, text = ask(quiet_lab, Row(NODE, method="HEAD"))
     assert response.status == 200 and text == "" and int(response.getheader("Content-Length")) > 1000
+    for method, told in (("GET", "/opt/g5k-api/app/public/robots.txt"), ("HEAD", None)):
+        response, _ = ask(quiet_lab, Row("/robots.txt", method=method))
+        assert (response.status, response.getheader("X-Sendfile")) == (200, told)
+    for method, status in (("MKCALENDAR", 404), ("PURGE", 405), ("LINK", 405)):
+        assert ask(quiet_lab, Row("/sites", method=method))[0].status == status, method
 
 
 def test_a_public_folder(quiet_lab: Lab) -> None:
@@ -115,12 +120,14 @@ def test_cross_origin(quiet_lab: Lab) -> None:
     send = {"Origin": "http://localhost:3000"}
     response, _ = ask(quiet_lab, Row("/sites", send=send))
     assert response.getheader("Access-Control-Allow-Origin") == "http://localhost:3000"
+    assert response.getheader("X-Info").startswith('["Use `?pretty=yes`')  # the list of values that it was
     response, _ = ask(
         quiet_lab, Row("/sites", method="OPTIONS", send={**send, "Access-Control-Request-Method": "POST"})
     )
     assert response.status == 200 and response.getheader("Access-Control-Allow-Methods") == "GET, POST"
     response, _ = ask(quiet_lab, Row("/sites", send={"Origin": "https://evil.example"}))
     assert response.getheader("Access-Control-Allow-Origin") is None
+    assert response.getheader("X-Info").startswith("Use `?pretty=yes`")
 
 
 def test_lists_of_values(lab: Lab) -> None:

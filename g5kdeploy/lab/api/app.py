@@ -86,7 +86,7 @@ def respond(services: SiteServices, environ: dict[str, Any]) -> tuple[int, Heade
     if not isinstance(call, Call):
         return call
     status, headers, body = answer(call, began)
-    return status, [*headers, *cors.headers(environ)], body
+    return status, cors.shared(environ, headers), body
 
 
 def sent(environ: dict[str, Any]) -> bytes:
@@ -115,13 +115,20 @@ def _call(services: SiteServices, environ: dict[str, Any], path: str, user: str 
 def path_of(environ: dict[str, Any]) -> str:
     """The path, decoded, with single slashes and without one at its end; what was escaped of `ESCAPED` stands in."""
     raw = str(environ.get("REQUEST_URI") or "").partition("?")[0]
-    if re.search("%2[ef]", raw, re.IGNORECASE):
+    if re.search("%2[ef]|%[0-9a-f]?[g-z]", raw, re.IGNORECASE):
+        raw = re.sub("%([0-9a-zA-Z]{2})", _escape, raw)
         for character, stand_in in ESCAPED.items():
             raw = re.sub(f"%{ord(character):x}", urllib.parse.quote(stand_in), raw, flags=re.IGNORECASE)
         text = urllib.parse.unquote(raw, errors="surrogateescape")
     else:
         text = str(environ.get("PATH_INFO", "")).encode("latin-1").decode(errors="surrogateescape")
     return "/" + re.sub("/+", "/", text).strip("/")
+
+
+def _escape(found: re.Match[str]) -> str:
+    """An escape of two letters or digits as Rails reads it: as far as they are hexadecimal digits."""
+    digits = re.match("[0-9a-fA-F]*", found[1])
+    return f"%{int(digits[0] or '0', 16) if digits else 0:02X}"
 
 
 def behind_the_proxy(services: SiteServices, environ: dict[str, Any]) -> Call:
@@ -228,7 +235,7 @@ def encoded(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(encoded, value))
     if isinstance(value, dict):
-        return all(map(encoded, value.values()))
+        return all(map(encoded, (*value.keys(), *value.values())))
     return not isinstance(value, str) or not re.search("[\ud800-\udfff]", value)
 
 
@@ -236,7 +243,9 @@ def _file(call: Call) -> tuple[int, Headers, bytes]:
     """A file of the server's own: empty here as there, where the server in front is told to send it."""
     modified = email.utils.formatdate(call.services.reference.installed_at, usegmt=True)
     headers = [("Last-Modified", modified), ("Content-Type", FILES[call.path])]
-    headers += [("X-Sendfile", f"{PUBLIC_FILES}{call.path}"), ("Vary", "Origin"), ("Content-Length", "0")]
+    if call.method == "GET":
+        headers.append(("X-Sendfile", f"{PUBLIC_FILES}{call.path}"))
+    headers += [("Vary", "Origin"), ("Content-Length", "0")]
     return 200, headers, b""
 
 

@@ -157,7 +157,7 @@ class Call:
         """The link to a path of the API, under the version that the client used."""
         root, prefix, mount = self.prefixes
         if mount:
-            path = re.sub(f"^/{re.escape(mount.strip('/'))}", "", path)
+            path = re.sub(f"^/{re.escape(mount.lstrip('/'))}", "", path)
         parts = [part.strip("/") for part in (root, self.version, prefix) if part.strip("/")]
         return "/" + "/".join([*parts, path.lstrip("/")])
 
@@ -341,6 +341,17 @@ def integer(value: Any, line: str, default: int = 0) -> int:
     if isinstance(value, list | dict | bool):
         raise HttpError(500, no_method("to_i", line, ".to_i", value))
     return to_i(value)
+
+
+def no_null(*values: Any) -> None:
+    """Refuse texts, and lists of them, with a null byte: the libraries of the real server take none."""
+    if any(
+        "\0" in text
+        for value in values
+        for text in (value if isinstance(value, list) else [value])
+        if isinstance(text, str)
+    ):
+        raise HttpError(500, "string contains null byte")
 
 
 def any_of(value: Any) -> list[Any]:

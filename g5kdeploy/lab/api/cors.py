@@ -28,6 +28,15 @@ def headers(environ: dict[str, Any]) -> Headers:
     ]
 
 
+def shared(environ: dict[str, Any], sent: Headers) -> Headers:
+    """The headers of an answer, for the page that asked.
+
+    With an allowed origin they are no longer what joins a header's list of values: X-Info comes out as a list.
+    """
+    added = headers(environ)
+    return [(name, f'["{value}"]' if added and name == "X-Info" else value) for name, value in sent] + added
+
+
 def preflight(environ: dict[str, Any]) -> tuple[int, Headers, bytes] | None:
     """The answer to a preflight request; None for any other request."""
     wanted = environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD")

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
-from g5kdeploy.lab.api.call import COLLECTION, Call, HttpError, any_of, integer, page
+from g5kdeploy.lab.api.call import COLLECTION, Call, HttpError, any_of, integer, no_null, page
 from g5kdeploy.lab.api.ruby import Symbols, blank, no_method, to_i
 from g5kdeploy.lab.oar import Job, Query, Refused
 
@@ -105,6 +105,7 @@ def every(call: Call, site: str) -> Document:
     if limit < 0:
         raise HttpError(500, "PG::InvalidRowCountInLimitClause: ERROR:  LIMIT must not be negative\n")
     ids = query.get("job_id")
+    no_null(*(query.get(name) for name in ("user", "name", "project", "state", "queue")))
     listing = call.scheduler(site).jobs(
         Query(
             users=None if blank(query.get("user")) else any_of(query["user"]),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
-from g5kdeploy.lab.api.call import COLLECTION, ITEM, Call, HttpError, as_sent, integer, segment
+from g5kdeploy.lab.api.call import COLLECTION, ITEM, Call, HttpError, as_sent, integer, no_null, segment
 from g5kdeploy.lab.api.dates import moment
 from g5kdeploy.lab.api.ruby import no_method, shown, to_i
 from g5kdeploy.lab.oar import Job
@@ -91,7 +91,7 @@ def _fetch(call: Call, path: str, collection: str, *, one: str = "", many: str =
     call.vary_accept = True
     if "\0" in path:
         call.allowed, call.vary_accept = "", False
-        raise HttpError(500, "string contains null byte")
+    no_null(path)
     found = look_up(call, path, one=one, many=many)
     if found is None:
         raise HttpError(404, f"Cannot find resource {path}")
@@ -155,6 +155,7 @@ def _commit_for(call: Call, path: str, one: str) -> Commit | None:
     try:
         if query.get("version") is not None:
             return reference.commit_of(shown(query["version"]))
+        no_null(branch)
         if not is_name(f"origin/{branch}"):
             return None
         if query.get("timestamp") is not None:
@@ -294,8 +295,7 @@ def _history(
 ) -> list[Commit]:
     """The history from any branch; or, where only some are looked at, from one of these or from a version."""
     try:
-        if "\0" in shown_name:
-            raise HttpError(500, "string contains null byte")
+        no_null(shown_name, resource)
         if not is_name(shown_name):
             raise HttpError(500, f"cannot locate local branch '{shown_name}'")
         known = call.services.reference.branches

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from g5kdeploy.lab.api.answer import Document
-from g5kdeploy.lab.api.call import Call, HttpError, any_of
+from g5kdeploy.lab.api.call import Call, HttpError, any_of, no_null
 from g5kdeploy.lab.api.jobs import described
 from g5kdeploy.lab.api.reference import look_up
 from g5kdeploy.lab.api.ruby import blank, no_method
@@ -78,6 +78,7 @@ def _answer(
 ) -> Document:
     scheduler = call.scheduler(site)
     address = query.get("network_address")
+    no_null(address)
     resources = [
         one
         for one in scheduler.resources()
