@@ -155,6 +155,7 @@ ROWS = [
     write("POST", JOBS, {"command": "x", "reservation": 5}, 400, "`reservation` should be a String."),
     write("POST", JOBS, {"command": "x", "resources": "nodes=99"}, 400, "failed with status 400", '"code" : 400'),
     write("POST", JOBS, {"command": "x", "walltime": 3600}, 500, "Unknown option: walltime"),
+    write("POST", JOBS, {"command": "x", "resources": "/"}, 500, "non-creatable array value", "Oar server error"),
     write(
         "POST", JOBS, {"command": "x", "signal": [1]}, 500, "undefined method `to_i' for [1]:Array", "value.to_i unl"
     ),

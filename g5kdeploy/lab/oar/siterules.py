@@ -27,6 +27,7 @@ _INTERNAL = (
     "besteffort deploy expiry_date desktop_computing last_job_date available_upto last_available_upto"
 )
 _RULE = "[ADMISSION RULE] "
+NO_LEVELS = "Modification of non-creatable array value attempted, subscript -1 at /usr/lib/oar/OAR/IO.pm line 1319.\n"
 
 
 def admit(
@@ -183,7 +184,7 @@ def _filter(order: Order, inventory: Inventory, slashes: bool) -> None:
     def narrowed(group: Group) -> Group:
         if re.search(r"\btype\b", group.filter):
             return group
-        if slashes and group.levels[0][0].startswith("slash_"):
+        if slashes and any(name.startswith("slash_") for name, _ in group.levels[:1]):
             return replace(group, filter=f"({group.filter}) AND type = 'subnet'" if group.filter else "type = 'subnet'")
         sql = f"(type = 'default') AND ({group.filter})" if group.filter else "type = 'default'"
         return replace(group, filter=sql if exotic else f"({sql}) AND exotic = 'NO'")
@@ -196,6 +197,8 @@ def _count(order: Order, inventory: Inventory) -> None:
     for number, alternative in enumerate(order.alternatives):
         taken = 0
         for group in alternative.groups:
+            if not group.levels:  # a slash alone: oarsub dies of it
+                raise order.refuse(255, NO_LEVELS, 500)
             try:
                 tree = inventory.tree(group, order.properties)
             except pgtext.BadFilter as error:
