@@ -57,11 +57,13 @@ def find(folder: Path, experiment: Path, wanted: str | None = None) -> Run:
     """
     if wanted is not None:
         return _named(folder, wanted)
-    runs = unreleased(folder, experiment)
+    live = [run for run in list_runs(folder).runs if not run.released]
+    runs = [run for run in live if run.belongs_to(experiment)]
     if not runs:
+        orphans = [f"run {run.id} is of {run.experiment_file.name}, which is gone" for run in live if run.is_orphan()]
         raise NoRun(
             f"{experiment.name} has no run to go on with",
-            cause=f"every run in {folder} is over, or there is none",
+            cause="\n".join(orphans) or f"every run in {folder} is over, or there is none",
             hint=f"{to_paste('build', experiment)} or {to_paste('reserve', experiment)} begins one; --run ID names an old one",
         )
     if len(runs) > 1:

@@ -165,11 +165,18 @@ class Run:
     def experiment_file(self) -> Path:
         return Path(self._document.value["experiment"]["file"])
 
-    def belongs_to(self, experiment: Path) -> bool:
-        """Whether it is a run of this experiment file, also after both have been moved together."""
+    def _experiment_files(self) -> tuple[str, str]:
+        """Where its experiment file was, and where it is when both have been moved together."""
         told = self._document.value["experiment"]
-        moved = self.folder / told["fromRun"]
-        return Path(told["file"]) == experiment or os.path.abspath(moved) == str(experiment)  # noqa: PTH100
+        return str(told["file"]), os.path.abspath(self.folder / told["fromRun"])  # noqa: PTH100
+
+    def belongs_to(self, experiment: Path) -> bool:
+        """Whether it is a run of this experiment file."""
+        return str(experiment) in self._experiment_files()
+
+    def is_orphan(self) -> bool:
+        """Whether its experiment file was deleted or renamed."""
+        return not any(os.path.exists(file) for file in self._experiment_files())  # noqa: PTH110
 
     def document(self) -> dict[str, Any]:
         """A copy of what run.json says."""

@@ -160,6 +160,15 @@ def test_gc_lets_go_of_a_job_whose_run_is_gone(desk: Desk) -> None:
     assert Records("lab").unreleased() == []
 
 
+def test_a_run_whose_experiment_was_renamed_is_named(desk: Desk) -> None:
+    answer, _ = desk.on_run("reserve")
+    desk.file = desk.file.rename(desk.file.with_name("renamed.yaml"))
+    _, said = desk.on_run("release", code=ExitCode.USAGE)
+    assert f"run {answer['run']} is of experiment.yaml, which is gone" in said and "--run ID" in said
+    desk.on_run("release", "--run", answer["run"])
+    assert desk.live() == []
+
+
 def test_jobs_on_two_sites_by_one_command(places: Desk) -> None:
     places.write(
         site="east",
