@@ -75,6 +75,10 @@ ROWS = [
     get("/sites/lab/status?network_address=%00", 500, "string contains null byte"),
     get("/sites/lab/vlans/nodes/%00", 500, "string contains null byte", cache_control=MINUTE),
     get("/sites/lab/vlans/users/%00", 500, "string contains null byte"),
+    get("/sites/lab/vlans/users/a%20b", 500, "Unable to contact http", "/sites/lab/internal/kavlanapi/users/a b"),
+    get("/sites/lab/vlans/4/users/%5B", 500, "/internal/kavlanapi/4/users/[", cache_control=MINUTE),
+    get(JOBS + "/1%20/walltime", 500, "/sites/lab/internal/oarapi/jobs/1 /details.json", allow="GET"),
+    write("POST", f"{JOBS}/%22/walltime", {"walltime": "+1"}, 500, '/internal/oarapi/jobs/".json'),
     write("PUT", "/sites/lab/vlans/4/users/%00", {}, 500, "string contains null byte"),
     get(JOBS + "?user[]=a&user[]=%00", 500, "string contains null byte", allow="GET,POST"),
     get(JOBS + "?job_id=%00", 200, '"total":0'),
@@ -82,6 +86,7 @@ ROWS = [
     get("/sites/lab%2ejson", 404, "Cannot find resource /sites/lab.json"),
     get("/?callback[]=f", 200, '["f"]({"type":"grid"'),
     get("/sites?pretty", 200, '{\n  "total": 1,', x_info=None),
+    get("/sites?pretty[]=1", 200, '{"total":1,'),  # the name as it stands counts
     get("/?callback=f", 200, 'f({"type":"grid"', content_type="application/javascript"),
     get("/?callback=a-b&pretty", 200, 'a-b({"type":"grid"', content_type="application/javascript", x_info=None),
     # reference

@@ -140,7 +140,8 @@ def _document(call: Call, given: Document, began: float) -> tuple[int, Headers, 
     headers.append(("Cache-Control", call.cache or (FRESH if cached else "no-cache")))
     if cached:
         headers.append(("ETag", etag))
-    pretty = "pretty" in call.query or "x-rack-prettyjson" in call.headers
+    asked = any(word.partition("=")[0] == "pretty" for word in call.query_text.split("&"))
+    pretty = asked or "x-rack-prettyjson" in call.headers
     callback = call.query.get("callback")
     if callback is not None:  # whatever it is
         body, kind = f"{shown(callback)}({text})", "application/javascript"

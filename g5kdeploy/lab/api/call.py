@@ -25,6 +25,7 @@ COLLECTION = "application/vnd.grid5000.collection+json"
 NOBODY = frozenset({"", "unknown", "(unknown)"})
 FORM, PARTS = "application/x-www-form-urlencoded", ("multipart/form-data", "multipart/related", "multipart/mixed")
 FOR_A_MINUTE = "max-age=60, private"
+_URL = re.compile("(?:[!$&-;=?#@-Z_a-z~]|%[0-9a-fA-F]{2})*")
 
 
 class HttpError(Exception):
@@ -103,6 +104,13 @@ class Call:
     def scheduler(self, site: str) -> Scheduler:
         """The scheduler of a site."""
         return self.services.oars[self.site(site)]
+
+    def behind(self, site: str, path: str) -> None:
+        """What the real server asks the services behind it for must be a URL; 500 for what is none."""
+        no_null(path)
+        url = self.absolute(f"/sites/{segment(site)}/internal/{path}")
+        if not _URL.fullmatch(url):
+            raise HttpError(500, f"Unable to contact {url}")
 
     def kavlan(self, site: str) -> Kavlan:
         """The VLANs of a site."""

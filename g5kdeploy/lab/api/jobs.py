@@ -105,14 +105,15 @@ def every(call: Call, site: str) -> Document:
     if limit < 0:
         raise HttpError(500, "PG::InvalidRowCountInLimitClause: ERROR:  LIMIT must not be negative\n")
     ids = query.get("job_id")
-    no_null(*(query.get(name) for name in ("user", "name", "project", "state", "queue")))
+    states = _states(query.get("state"))
+    no_null(*(query.get(name) for name in ("user", "name", "project", "queue")), *(states or ()))
     listing = call.scheduler(site).jobs(
         Query(
             users=None if blank(query.get("user")) else any_of(query["user"]),
             names=None if blank(query.get("name")) else any_of(query["name"]),
             projects=None if blank(query.get("project")) else any_of(query["project"]),
             ids=None if blank(ids) else _numbers(ids),
-            states=_states(query.get("state")),
+            states=states,
             queues=None if query.get("queue") is None else any_of(query["queue"]),
             limit=limit,
             offset=offset,
@@ -241,6 +242,7 @@ def delete(call: Call, site: str, job: str) -> Empty:
     user = call.authenticated()
     found = _find(call, site, job)
     call.only(found.user)
+    call.behind(site, f"oarapi/jobs/{job}.json")
     try:
         said = call.scheduler(site).delete(_known(call, site, job), user)
     except Refused as error:
@@ -254,6 +256,7 @@ def walltime(call: Call, site: str, job: str) -> Document:
     """What may be changed of a job's walltime, and what was."""
     call.allow("GET")
     call.authenticated()
+    call.behind(site, f"oarapi/jobs/{job}/details.json")
     number = _known(call, site, job)
     status = dataclasses.asdict(call.scheduler(site).walltime(number))
     shown = {key: value for key, value in status.items() if value is not None and key != "job"}
@@ -282,6 +285,7 @@ def change_walltime(call: Call, site: str, job: str) -> Document:
     trouble = invalid_walltime(params)
     if trouble:
         raise HttpError(400, f"The job walltime change you are trying to submit is not valid: {'; '.join(trouble)}")
+    call.behind(site, f"oarapi/jobs/{job}.json")
     number = _known(call, site, job)
     timeout = params.get("timeout")
     try:

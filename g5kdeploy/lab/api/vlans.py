@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, Empty
-from g5kdeploy.lab.api.call import COLLECTION, FOR_A_MINUTE, ITEM, Call, HttpError, no_null
+from g5kdeploy.lab.api.call import COLLECTION, FOR_A_MINUTE, ITEM, Call, HttpError, segment
 from g5kdeploy.lab.api.ruby import no_method, shown
 from g5kdeploy.lab.kavlan import Kavlan, NotAllowed, Vlan
 
@@ -105,7 +105,7 @@ def one_node(call: Call, site: str, node: str) -> Document:
     kavlan = call.kavlan(site)
     call.allow("GET")
     call.cache = FOR_A_MINUTE
-    no_null(node)
+    call.behind(site, f"kavlanapi/nodes/{node}")
     if node not in kavlan.interfaces:
         raise HttpError(404, f"Unknown node '{node}'.")
     nodes = f"/sites/{site}/vlans/nodes"
@@ -198,7 +198,7 @@ def vlans_of_user(call: Call, site: str, user: str) -> Document:
     """The VLANs that a user may use."""
     call.allow("GET")
     call.cache = FOR_A_MINUTE
-    no_null(user)
+    call.behind(site, f"kavlanapi/users/{user}")
     where = f"/sites/{site}/vlans/users"
     links = [call.link("self", f"{where}/{user}"), call.link("parent", where, COLLECTION)]
     return Document({"uid": user, "vlans": call.kavlan(site).vlans_of(user), "links": links})
@@ -209,10 +209,10 @@ def user_of_vlan(call: Call, site: str, vlan: str, user: str) -> Document:
     kavlan, _ = _existing(call, site, vlan)
     call.allow("GET")
     call.cache = FOR_A_MINUTE
-    no_null(user)
+    call.behind(site, f"kavlanapi/{vlan}/users/{user}")
     status = "authorized" if user in kavlan.users_of(vlan) else "unauthorized"
     where = f"/sites/{site}/vlans/{vlan}/users"
-    links = [call.link("self", f"{where}/{user}"), call.link("parent", where, COLLECTION)]
+    links = [call.link("self", f"{where}/{segment(user)}"), call.link("parent", where, COLLECTION)]
     return Document({"uid": user, "status": status, "links": links})
 
 
@@ -221,7 +221,7 @@ def set_user(call: Call, site: str, vlan: str, user: str) -> Empty:
     kavlan, _ = _existing(call, site, vlan)
     asking = call.authenticated()
     call.allow(call.method)
-    no_null(user)
+    call.behind(site, f"kavlanapi/{vlan}/users/{user}")
     try:
         kavlan.set_user(asking, vlan, user, call.method == "PUT")
     except NotAllowed as error:
