@@ -104,7 +104,7 @@ def _bug(error: BaseException, args: list[str]) -> Problem:
     )
     path = folders.state() / "bugs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     try:
-        files.write(path, redact(report, secrets), 0o600)
+        files.write(path, redact(report, secrets).encode(errors="backslashreplace"), 0o600)
     except OSError:
         return Problem(redact(what, secrets), cause=redact(report, secrets), hint="please report it with these lines")
     return Problem(redact(what, secrets), hint="please report it with the text of this file", log=path)

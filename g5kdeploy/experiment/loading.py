@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from g5kdeploy.base import nodeset
+from g5kdeploy.events.failure import InvalidUse
 from g5kdeploy.experiment.model import CLUSTER, IMAGE, NAME, SITE, WORD, Experiment, Role, at, is_file
 from g5kdeploy.experiment.source import Mistake, Mistakes, Place, Source, read
 
@@ -36,6 +37,7 @@ def load(
     ("exporter.port"). Raises `Mistakes` (exit code 2) with all that is wrong.
     """
     file = Path(os.path.abspath(_file(path)))  # noqa: PTH100  links stay links
+    _check_path(file)
     source = read(_shown(file, path))
     elsewhere = _merge(source, overrides or {}, defaults or {})
     experiment = _validate(source, elsewhere)
@@ -43,6 +45,16 @@ def load(
     if source.mistakes or experiment is None:
         raise Mistakes(source.file, source.mistakes)
     return at(file, experiment)
+
+
+def _check_path(file: Path) -> None:
+    """`InvalidUse` for a path that is no text, as one in Latin-1 may be: run.json and records could not name it."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidUse(
+            f"the path {os.fsencode(file)!r} is not in UTF-8", hint="give the file and its folders other names"
+        ) from error
 
 
 def _shown(file: Path, given: Path) -> Path:

@@ -283,6 +283,14 @@ def test_a_bug_is_written_down_without_secrets(
     assert log.stat().st_mode & 0o077 == 0
 
 
+def test_a_bug_about_what_is_no_text_is_written_down(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert raising(monkeypatch, RuntimeError(os.fsdecode(b"caf\xe9"))) == ExitCode.BUG
+    log = Path(re.findall(r"^log: (.*)$", capsys.readouterr().err, re.MULTILINE)[0])
+    assert "caf\\udce9" in log.read_text()
+
+
 def test_a_bug_that_cannot_be_written_down_is_still_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

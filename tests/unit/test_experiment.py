@@ -60,6 +60,13 @@ def test_a_good_file_with_its_defaults(folder: Path) -> None:
     assert load(folder) == experiment
 
 
+def test_a_path_that_is_no_text_is_refused(folder: Path) -> None:
+    odd = folder / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    with pytest.raises(InvalidUse, match=r"caf\\xe9/experiment.yaml' is not in UTF-8"):
+        load(odd)
+
+
 def test_the_test_script_is_found_in_the_composition(folder: Path) -> None:
     write(folder, "", "test.py")
     experiment = load(write(folder, GOOD.replace("true", '"true"')))
