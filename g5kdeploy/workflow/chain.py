@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from g5kdeploy.base import files, folders
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.closure.build import inputs
 from g5kdeploy.events.event import Emitter, State
@@ -91,6 +92,7 @@ PARTS = (
 )
 """Parts of `deploy` that are commands too."""
 BY_NAME = {phase.name: phase for phase in (*PHASES, *PARTS)}
+BEGIN_SECONDS = 30.0
 AFTER_FAILURE = ("collect", "report", "release")
 """What is done all the same when a phase before them failed."""
 
@@ -172,7 +174,13 @@ def _came_to_release(run: Run, phases: Sequence[str]) -> bool:
 
 
 def _fresh(experiment: Experiment, testbed: Testbed, emit: Emitter, folder: Path) -> Session:
-    run = Run.create(folder, experiment, testbed.name, site_of(experiment, testbed))
+    """A new run; of several commands at once the first begins it, and the others find it."""
+    site = site_of(experiment, testbed)
+    lock = folders.state() / "locks" / key_of(str(folder))
+    with files.lock(lock, f"the folder {folder}", BEGIN_SECONDS):
+        if begun := unreleased(folder, experiment.file):
+            return open_run(experiment, emit, begun[0].id, folder)
+        run = Run.create(folder, experiment, testbed.name, site)
     return _sinking(Session(experiment, run, testbed, emit))
 
 

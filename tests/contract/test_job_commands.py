@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +19,7 @@ from g5kdeploy.events.failure import ExitCode
 from g5kdeploy.runs import Run
 from g5kdeploy.testbed.places import Testbed
 from g5kdeploy.testbed.records import Records
-from g5kdeploy.workflow import building
+from g5kdeploy.workflow import building, chain
 from g5kdeploy.workflow.session import Session
 from tests.contract.desk import Desk
 from tests.support.sshd import SSHD
@@ -158,6 +160,18 @@ def test_gc_lets_go_of_a_job_whose_run_is_gone(desk: Desk) -> None:
     assert all("jdoe deleted it" in item["what"] for item in answer["items"])
     assert desk.live() == [by_hand]
     assert Records("lab").unreleased() == []
+
+
+def test_commands_at_once_begin_one_run(desk: Desk) -> None:
+    told = experiment.load(desk.file, {"testbed": experiment.Given("lab", "a test")})
+    ready = threading.Barrier(8)
+
+    def begin(_: int) -> str:
+        ready.wait()
+        return chain.open_run(told, Emitter(), new=True).run.id
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(begin, range(8)))) == 1
 
 
 def test_a_run_whose_experiment_was_renamed_is_named(desk: Desk) -> None:
