@@ -142,6 +142,10 @@ ROWS = [
     get("/sites/nope/versions", 404, "sites/nope does not exist."),
     get("/accesses", 200, '{"lab":{"vm":{"label":"p1","level":40}}}'),
     get("/refrepo", 404, "Refrepo does not exist."),
+    get("/accesses?branch=origin/master", 200, '{"lab":{"vm":{"label":"p1","level":40}}}'),
+    get("/refrepo?branch=origin/nope", 404, "Branch 'origin/nope' cannot be found."),
+    get("/refrepo?branch=%00", 500, "string contains null byte"),
+    get("/refrepo?branch[]=master", 500, "wrong argument type Array (expected String)"),
     # status
     get("/sites/lab/status", 200, '"soft":"free"', '"free_slots":2', allow=None, cache_control=FRESH),
     get("/sites/lab/status?job_details=no&vlans=no", 200, '"disks":{}', '"subnets"'),

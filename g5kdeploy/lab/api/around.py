@@ -7,7 +7,7 @@ import mimetypes
 from typing import Any
 
 from g5kdeploy.lab.api.answer import Document, File, Raw
-from g5kdeploy.lab.api.call import Call, HttpError
+from g5kdeploy.lab.api.call import Call, HttpError, no_null
 from g5kdeploy.lab.api.reference import branch_of
 from g5kdeploy.lab.fetch import public_file
 from g5kdeploy.lab.reference.tree import expand, find, is_name
@@ -61,9 +61,14 @@ def refrepo(call: Call) -> Document:
 
 
 def _document(call: Call, path: str, missing: str) -> dict[str, Any]:
-    branch = branch_of(call)
-    reference = call.services.reference
-    if is_name(branch) and branch not in reference.checked_out:
+    if not isinstance(given := call.params.get("branch"), str | None):
+        kind = "Array" if isinstance(given, list) else "ActionController::Parameters"
+        raise HttpError(500, f"wrong argument type {kind} (expected String)")
+    no_null(given)
+    branch, reference = branch_of(call), call.services.reference
+    if branch.startswith("origin/") and branch.removeprefix("origin/") in reference.branches:
+        branch = branch.removeprefix("origin/")
+    elif is_name(branch) and branch not in reference.checked_out:
         raise HttpError(404, f"Branch '{branch}' cannot be found.")
     newest = reference.last_touching(path, branch) if is_name(branch) else None
     entry = find(newest.tree, path) if newest is not None else None
