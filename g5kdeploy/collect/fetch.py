@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from g5kdeploy.base.deadline import Deadline
+from g5kdeploy.base.text import human_bytes
 from g5kdeploy.node import Remote
 from g5kdeploy.node.copying import pattern
 from g5kdeploy.node.unpacking import unpack
@@ -42,6 +43,7 @@ for p in {patterns}; do
   if [ ! -e "$p" ]; then echo "{number} nothing there"; elif [ ! -r "$p" ]; then echo "{number} not readable"; fi
   break
 done
+echo "{number} =$(du -sbc -- {patterns} 2>/dev/null | tail -n 1 | cut -f 1)"
 """
 
 
@@ -49,18 +51,30 @@ def fetch_files(remote: Remote, paths: Sequence[str], to: Path, deadline: Deadli
     """Bring files and folders (shell patterns allowed) into `to`, under their own paths without the leading slash.
 
     Links that lead out of `to` and device files do not come. What came before stays: where a file is now a folder, or
-    the other way round, it is called `NAME.earlier`. Raises `Overflow` above `limit` bytes.
+    the other way round, it is called `NAME.earlier`. A path that goes beyond `limit` bytes together with those before it
+    does not come; raises `Overflow` when it was not seen to before.
     """
     patterns = [_pattern(path) for path in paths]
     if not patterns:
         return Files((), {}, 0)
     looks = "".join(_LOOK.format(patterns=quoted, number=number) for number, quoted in enumerate(patterns))
-    said = (line.partition(" ") for line in remote.run(looks, deadline).stdout.splitlines())
-    missing = {paths[int(number)]: why for number, _, why in said}
+    missing: dict[str, str] = {}
+    fitting, room = [], limit
+    for line in remote.run(looks, deadline).stdout.splitlines():
+        number, _, why = line.partition(" ")
+        if not why.startswith("="):
+            missing[paths[int(number)]] = why
+        elif (size := int(why[1:] or 0)) <= room:
+            fitting.append(patterns[int(number)])
+            room -= size
+        else:
+            missing[paths[int(number)]] = f"{human_bytes(size)}, more than the {human_bytes(room)} that may still come"
     to.mkdir(parents=True, exist_ok=True)
+    if not fitting:
+        return Files((), missing, 0)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=to) as aside:
         archive, tree = Path(aside, "files.tar"), Path(aside, "tree")
-        size = remote.stream(_PACK.format(patterns=" ".join(patterns)), archive, deadline, limit)
+        size = remote.stream(_PACK.format(patterns=" ".join(fitting)), archive, deadline, limit)
         tree.mkdir()
         unpack(archive, tree, missing)
         came = _settle(tree, to)

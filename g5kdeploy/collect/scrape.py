@@ -99,6 +99,14 @@ done
 cat done/{token}; rm -f done/{token}
 """
 
+# On a full disk it could not even say so.
+_LAST_WORDS = """\
+cd {folder} 2>/dev/null || exit 0
+tail -n 3 stderr
+date 2>&1 > room.$$ | sed 's/^date: //'
+rm -f room.$$
+"""
+
 
 def scrape_now(remote: Remote, scraper: Scraper, deadline: Deadline) -> dict[str, str]:
     """One scrape of every target, begun after this call and safely in a closed segment when it returns.
@@ -116,7 +124,9 @@ def scrape_now(remote: Remote, scraper: Scraper, deadline: Deadline) -> dict[str
     )
     result = remote.run(script, deadline, check=False)
     if result.status != 0:
-        said = remote.run(f"tail -n 3 {shlex.quote(scraper.unit.folder)}/stderr", deadline, check=False).stdout.strip()
+        said = remote.run(
+            _LAST_WORDS.format(folder=shlex.quote(scraper.unit.folder)), deadline, check=False
+        ).stdout.strip()
         raise ScraperGone(
             f"the scraper on {remote.name} {'does not run' if result.status == 4 else 'does not answer'}",
             cause=said or result.stderr.strip(),

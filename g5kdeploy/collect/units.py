@@ -94,12 +94,15 @@ cd {folder}
 mkdir began 2>/dev/null || {{ echo 'it ran before' >&2; exit 1; }}
 echo "$1" > starter
 date +%s.%N > started
+printf '%4000s\\n' > status.part  # room for the end: a program may fill the disk
 """
 _END = """\
 cd {folder}
 [ ! -e status ] || exit 0
-printf 'result=%s\\ncode=%s\\nstatus=%s\\n' "$SERVICE_RESULT" "$EXIT_CODE" "$EXIT_STATUS" > status.part
-date +ended=%s.%N >> status.part
+{{
+  printf 'result=%s\\ncode=%s\\nstatus=%s\\n' "$SERVICE_RESULT" "$EXIT_CODE" "$EXIT_STATUS"
+  date +ended=%s.%N
+}} 1<> status.part
 mv status.part status
 """
 

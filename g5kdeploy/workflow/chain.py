@@ -50,6 +50,18 @@ def _booted(session: Session) -> Any:
     return [_closures(session), params] if params else _closures(session)
 
 
+def _deployed(session: Session) -> list[Any]:
+    """What the nodes were deployed for; with nodes that were lost since, it is to be done again."""
+    asked = [
+        _job(session),
+        _closures(session),
+        building.environment_key(session),
+        session.experiment.document()["kernel"],
+    ]
+    lost = [node for node, known in session.run.nodes().items() if known["stage"] == Stage.LOST.value]
+    return [*asked, lost] if lost else asked
+
+
 PHASES = (
     Phase(
         "build",
@@ -73,11 +85,7 @@ PHASES = (
         ],
     ),
     Phase("reserve", reserving.reserve, lambda s: s.experiment.document()["roles"]),
-    Phase(
-        "deploy",
-        deploying.deploy,
-        lambda s: [_job(s), _closures(s), building.environment_key(s), s.experiment.document()["kernel"]],
-    ),
+    Phase("deploy", deploying.deploy, _deployed),
     Phase("check", checking.check, lambda s: [_job(s), _booted(s), checking.script_hash(s)]),
     Phase("bench", measuring.bench, lambda s: [_job(s), _booted(s), s.experiment.document().get("benchmark")]),
     Phase("collect", measuring.collect_all, lambda s: [_job(s)], skippable=False),

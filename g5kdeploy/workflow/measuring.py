@@ -12,8 +12,10 @@ from g5kdeploy import collect
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.collect import Outcome, Scraper, Workload, WorkloadResult
+from g5kdeploy.events.event import State
 from g5kdeploy.events.failure import ExitCode, Failure, InvalidUse
-from g5kdeploy.node import Stage, fan_out
+from g5kdeploy.node import RemoteFailed, Stage, fan_out
+from g5kdeploy.node.remote import Overflow
 from g5kdeploy.workflow.session import Session
 
 START_SECONDS = 120.0
@@ -121,13 +123,18 @@ def bench(session: Session) -> dict[str, Any]:
     fetcher.start()
     try:
         results = session.on_nodes(nodes, lambda node: _work(session, node, asked, watch))
-        session.on_nodes(watched, lambda node: _end_scraping(session, node))
+        told = {node: _told(result) for node, result in results.items()}
+        failed = any(result.outcome is not Outcome.DONE for result in results.values())
+        session.run.set(benchmark={**_known(session), "nodes": told, "failed": failed})
+        if failed:  # nodes of which it took the scraper along, as by a full disk, still have something to tell
+            for node, answer in fan_out(watched, lambda node: _end_scraping(session, node)).items():
+                if isinstance(answer, Problem):
+                    session.emit.warn("samples", str(answer), node)
+        else:
+            session.on_nodes(watched, lambda node: _end_scraping(session, node))
     finally:
         ended.set()
         fetcher.join(FETCH_EVERY)
-    told = {node: _told(result) for node, result in results.items()}
-    failed = any(result.outcome is not Outcome.DONE for result in results.values())
-    session.run.set(benchmark={**_known(session), "nodes": told, "failed": failed})
     _judge(session, results, asked)
     return {"nodes": told}
 
@@ -190,6 +197,8 @@ def _work(session: Session, node: str, asked: Workload, watch: Callable[[Problem
 
             result = collect.follow(remote, asked, patience(), line, watch, patience)
         step.text = _words(result)
+        if result.outcome is not Outcome.DONE:
+            step.state = State.FAILED
     return result
 
 
@@ -267,13 +276,25 @@ def _fetch_node(session: Session, node: str, scraped: bool) -> list[str]:
     deadline = session.deadline(FETCH_SECONDS, f"the files of {node}")
     if scraped:
         _fetch_samples(session, node)
-    collect.fetch_journal(remote, folder / "journal.export.gz", deadline)
-    collect.fetch_console(remote, folder / "console.log", deadline)
+    missing: list[str] = []
+
+    def one(what: str, fetch: Callable[[], object]) -> None:
+        try:
+            fetch()
+        except (RemoteFailed, Overflow) as problem:  # the node is there, and may have the others
+            missing.append(f"{what}: {problem}")
+
+    def files() -> None:
+        assert told is not None
+        came = collect.fetch_files(remote, told.files, folder / "files", deadline)
+        missing.extend(f"{path}: {why}" for path, why in came.missing.items())
+
+    one("its journal", lambda: collect.fetch_journal(remote, folder / "journal.export.gz", deadline))
+    one("its console", lambda: collect.fetch_console(remote, folder / "console.log", deadline))
     told = session.experiment.benchmark
-    if told is None or not told.files or session.run.nodes()[node]["role"] != told.role:
-        return []
-    files = collect.fetch_files(remote, told.files, folder / "files", deadline)
-    return [f"{path}: {why}" for path, why in files.missing.items()]
+    if told is not None and told.files and session.run.nodes()[node]["role"] == told.role:
+        one("its files", files)
+    return missing
 
 
 def keep_what_is_here(session: Session) -> None:

@@ -82,10 +82,22 @@ def test_a_link_to_a_folder_and_what_is_behind_it_come(node: Remote, tmp_path: P
 
 
 def test_too_many_bytes_do_not_come(node: Remote, tmp_path: Path) -> None:
-    (tmp_path / "big").write_bytes(os.urandom(500_000))
+    (tmp_path / "out").mkdir()
+    for name, size in {"big": 500_000, "small": 50_000, "rest": 60_000}.items():
+        (tmp_path / "out" / name).write_bytes(os.urandom(size))
+    asked = [f"{tmp_path}/out/{name}" for name in ("big", "small", "rest")]
+    got = fetch_files(node, asked, tmp_path / "to", soon(), limit=100_000)
+    assert [Path(name).name for name in got.came] == ["small"]
+    assert got.missing == {
+        asked[0]: "488 KiB, more than the 98 KiB that may still come",
+        asked[2]: "59 KiB, more than the 49 KiB that may still come",
+    }
+    (tmp_path / "out" / "many").mkdir()
+    for number in range(200):  # nothing in them, and still too much for tar
+        (tmp_path / "out" / "many" / str(number)).touch()
     with pytest.raises(Overflow, match="more than"):
-        fetch_files(node, [f"{tmp_path}/big"], tmp_path / "to", soon(), limit=100_000)
-    assert list((tmp_path / "to").iterdir()) == []
+        fetch_files(node, [f"{tmp_path}/out/many"], tmp_path / "other", soon(), limit=100_000)
+    assert list((tmp_path / "other").iterdir()) == []
     assert fetch_files(node, [], tmp_path / "to", soon()).came == ()
 
 

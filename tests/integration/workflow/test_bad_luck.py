@@ -187,7 +187,9 @@ def test_a_path_without_a_signature(place: Place) -> None:
 def test_a_workload_that_fails(place: Place) -> None:
     for node in place.nodes.values():
         (node.folder / "workload").write_text("echo 'cannot do it' >&2; exit 3\n")
-    told(place.run(), 1, "the workload failed on", "status 3", "workload.log")
+    done = place.run()
+    told(done, 1, "the workload failed on", "status 3", "workload.log", "workload FAILED")
+    assert "workload ok" not in done.stderr
     assert samples(place)
     nothing_left(place)
 
@@ -196,6 +198,47 @@ def test_a_workload_that_hangs(place: Place) -> None:
     place.write(benchmark={"role": "worker", "command": "sleep 1000", "timeout": 1, "scrape_interval": 0.2})
     told(place.run(), 9, "timeout")
     assert samples(place)
+    nothing_left(place)
+
+
+def test_a_workload_that_fills_the_disk(place: Place) -> None:
+    filling = "echo filling; cat /dev/zero > filler; exit 3"
+    place.write(benchmark={"role": "worker", "command": filling, "scrape_interval": 0.2})
+    told(place.run("--until", "deploy", "--keep"), 0)
+    for node in place.nodes.values():
+        node.run("mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", "/var/lib/g5kdeploy")
+    done = place.run(constants={"g5kdeploy.workflow.measuring.START_SECONDS": 20})
+    told(done, 1, "the workload failed on", "status 3", "No space left on device")
+    document = place.document()
+    assert {one["status"] for one in document["benchmark"]["nodes"].values()} == {3}
+    assert not [node for node in document["nodes"].values() if node.get("lost_because")]
+    assert samples(place)
+    nothing_left(place)
+
+
+def test_what_a_node_cannot_give_is_named_and_the_rest_comes(place: Place) -> None:
+    command = "echo 1 > small; truncate -s 300M big"
+    files = [f"/var/lib/g5kdeploy/workload-*/work/{name}" for name in ("big", "small")]
+    place.write(benchmark={"role": "worker", "command": command, "files": files, "scrape_interval": 0.2})
+    for node in place.nodes.values():
+        (node.folder / "bin" / "journalctl").write_text("#!/bin/sh\necho 'the journal is damaged' >&2; exit 1\n")
+    told(place.run(), 0)
+    warnings = "\n".join(place.document()["warnings"])
+    for said in ("the journal is damaged", "work/big: 300 MiB, more than the 256 MiB"):
+        assert said in warnings
+    assert len(list(place.folders[-1].parent.glob("nodes/*/files/**/small"))) == len(place.nodes)
+    nothing_left(place)
+
+
+def test_nodes_that_the_benchmark_lost_are_deployed_anew(place: Place) -> None:
+    told(place.run("--until", "deploy", "--keep"), 0)
+    node = place.nodes["vm-1.lab.grid5000.fr"]
+    node.run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", "/var/lib/g5kdeploy")
+    told(place.run("--keep"), 1, "vm-1.lab.grid5000.fr", "did not start")
+    node.run("umount", "/var/lib/g5kdeploy")
+    done = place.run()
+    told(done, 0)
+    assert {one["stage"] for one in json.loads(done.stdout)["nodes"]} == {"instrumented"}
     nothing_left(place)
 
 
