@@ -127,6 +127,8 @@ def attach(session: Session, number: int, site: str | None = None, wait: float |
         session.api, place, number, session.records, deadline, asked.run, asked.experiment, asked.roles
     )
     job = reservation.job
+    if before and before.run not in ("", session.run.id):
+        session.emit.warn("attach", f"job {number} was of run {before.run} until now: that one holds it no more")
     if "deploy" not in job.types:
         session.emit.note("attach", f"job {number} is not of the type deploy: its nodes keep the standard environment")
     try:

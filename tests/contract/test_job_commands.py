@@ -51,6 +51,18 @@ def test_a_job_made_elsewhere_becomes_the_runs(desk: Desk) -> None:
     assert desk.live() == [other]
 
 
+def test_a_job_of_another_run_changes_hands_with_a_word(desk: Desk) -> None:
+    number = desk.by_hand()
+    first, said = desk.on_run("attach", str(number))
+    assert "until now" not in said
+    _, said = desk.on_run("attach", str(number))
+    assert "until now" not in said
+    desk.file = desk.file.with_name("other.yaml")
+    desk.write()
+    _, said = desk.on_run("attach", str(number))
+    assert f"job {number} was of run {first['run']} until now" in said
+
+
 def test_what_cannot_be_attached(desk: Desk) -> None:
     _, said = desk.on_run("attach", "4711", code=ExitCode.USAGE)
     assert "there is no job 4711 on lab" in said
