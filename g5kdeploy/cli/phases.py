@@ -91,9 +91,9 @@ def _do(session: Any, name: str, more: dict[str, Any]) -> ExitCode:
                 session, name, work=lambda session: reserving.reserve(session, wait, at, policy, sites, site)
             )
         except (KeyboardInterrupt, Terminated):
-            if session.records.unreleased(run=session.run.id):
-                told = f"the job stays in the queue; {to_paste('release', session.experiment.file)} takes it back"
-                session.emit.note(name, told)
+            if held := session.records.unreleased(run=session.run.id):
+                there = "the job stays in the queue" if any(one.job for one in held) else "a job may be in the queue"
+                session.emit.note(name, f"{there}; {to_paste('release', session.experiment.file)} takes it back")
             raise
     if name == "vmtest" and more.get("again"):
         return chain.do(session, name, again=True, work=lambda session: checking.vmtest(session, reuse=False))

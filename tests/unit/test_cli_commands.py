@@ -299,9 +299,11 @@ def test_status_needs_a_testbed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("leaving", [KeyboardInterrupt, Terminated])
-@pytest.mark.parametrize("held", [[], ["a record"]])
+@pytest.mark.parametrize(
+    ("held", "told"), [([], ""), ([7], "the job stays in the queue"), ([None], "a job may be in the queue")]
+)
 def test_who_leaves_while_a_job_waits_is_told_that_it_stays(
-    held: list[str], leaving: type[BaseException], monkeypatch: pytest.MonkeyPatch
+    held: list[int | None], told: str, leaving: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise leaving
@@ -312,10 +314,10 @@ def test_who_leaves_while_a_job_waits_is_told_that_it_stays(
         run=SimpleNamespace(id="20261128-1200"),
         experiment=SimpleNamespace(file=Path("/home/me/experiment.yaml")),
         api=None,  # asked for names of --exclude-nodes alone, and there are none
-        records=SimpleNamespace(unreleased=lambda run: held if run == "20261128-1200" else []),
+        records=SimpleNamespace(unreleased=lambda run: [SimpleNamespace(job=job) for job in held]),
         emit=Emitter("20261128-1200", "reserve", [events.append]),
     )
     with pytest.raises(leaving):
         phases._do(session, "reserve", {})
-    told = ["the job stays in the queue; g5kdeploy release /home/me/experiment.yaml takes it back"]
-    assert [event.detail for event in events] == (told if held else [])
+    way = "g5kdeploy release /home/me/experiment.yaml takes it back"
+    assert [event.detail for event in events] == ([f"{told}; {way}"] if told else [])
