@@ -94,6 +94,7 @@ cd {folder}
 mkdir began 2>/dev/null || {{ echo 'it ran before' >&2; exit 1; }}
 echo "$1" > starter
 date +%s.%N > started
+cut -d ' ' -f 1 /proc/uptime > since
 printf '%4000s\\n' > status.part  # room for the end: a program may fill the disk
 """
 _END = """\
@@ -102,6 +103,7 @@ cd {folder}
 {{
   printf 'result=%s\\ncode=%s\\nstatus=%s\\n' "$SERVICE_RESULT" "$EXIT_CODE" "$EXIT_STATUS"
   date +ended=%s.%N
+  echo "until=$(cut -d ' ' -f 1 /proc/uptime)"
 }} 1<> status.part
 mv status.part status
 """

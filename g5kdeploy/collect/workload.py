@@ -17,6 +17,7 @@ from g5kdeploy.node import ConnectionLost, Remote, Unreachable
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RETRY = 2.0  # seconds before a node that went out of sight is tried again
+_CLOCK_SET = 0.5  # seconds by which clock and uptime differ only when somebody set the clock
 _SOON = 0.2  # seconds between looks at a unit that is about to start or to end
 
 
@@ -175,7 +176,7 @@ for i in 1 2 3; do
 done
 echo state=over
 cat {folder}/status 2>/dev/null
-for f in started boot; do echo "$f=$(cat {folder}/$f 2>/dev/null)"; done
+for f in started since boot; do echo "$f=$(cat {folder}/$f 2>/dev/null)"; done
 echo "now=$(date +%s.%N)"
 echo "boot_now=$(cat /proc/sys/kernel/random/boot_id)"
 for f in stdout stderr; do echo "$f=$(wc -c < {folder}/$f 2>/dev/null)"; done
@@ -208,6 +209,10 @@ def _result(workload: Workload, report: dict[str, str]) -> WorkloadResult:
         ended = float(report.get("now") or started)
         return WorkloadResult(Outcome.LOST, None, started, max(started, ended), detail=_lost_because(report))
     ended = float(report.get("ended") or started)
+    if report.get("since") and report.get("until"):
+        lasted = float(report["until"]) - float(report["since"])
+        if abs(ended - started - lasted) > _CLOCK_SET:
+            ended = started + lasted
     result, code, status = report["result"], report.get("code", ""), report.get("status", "")
     number = int(status) if code == "exited" and status.isdigit() else None
     signal = status if code in ("killed", "dumped") else ""

@@ -35,6 +35,8 @@ place() (
     for one in "$1"/* "$1"/.[!.]* "$1"/..?*; do
       if [ -e "$one" ] || [ -L "$one" ]; then place "$one" "$2/${{one##*/}}"; fi
     done
+  elif [ -e "$2" ] && [ ! -f "$2" ] && [ ! -d "$2" ]; then
+    echo "$2 is neither file nor folder: nothing takes its place" >&2; exit 1
   else mv -fT -- "$1" "$2"; fi
 )
 if [ -n "$into" ] || [ -d "$t" ]; then d=$t; as=; else d=$(dirname -- "$t"); as=$(basename -- "$t"); fi
@@ -160,7 +162,8 @@ def bring(remote: Remote, paths: Sequence[str], to: Path, deadline: Deadline, *,
     folder = to if into or to.is_dir() else to.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        beside = tempfile.TemporaryDirectory(prefix=".g5kdeploy-", dir=folder)
+        # After an interrupt another thread may still unpack what is being removed.
+        beside = tempfile.TemporaryDirectory(prefix=".g5kdeploy-", dir=folder, ignore_cleanup_errors=True)
     except OSError as error:
         raise Failure(f"{folder} cannot be made or written to", cause=error.strerror or str(error)) from error
     refused: dict[str, str] = {}
@@ -191,6 +194,8 @@ def _place(source: Path, target: Path) -> dict[str, str]:
         for child in sorted(source.iterdir()):
             refused |= _place(child, target / child.name)
         return refused
+    if target.exists() and not (target.is_file() or target.is_dir()):  # /dev/null, for one
+        return {str(target): "neither file nor folder: nothing takes its place"}
     try:
         target.parent.mkdir(exist_ok=True)
         source.replace(target)

@@ -38,6 +38,11 @@ def _cause(hop: Hop, error: BaseException | None) -> tuple[str, str]:
     if isinstance(error, TimeoutError):
         return f"{where} does not answer", "is the machine up, and is there a firewall or a gateway on the way?"
     said = str(error) or type(error).__name__
+    if said == "No existing session":  # paramiko's word for a greeting or a key exchange that did not come in time
+        return (
+            f"{where} takes the connection and says nothing more",
+            "is its SSH server stopped or overloaded? g5kdeploy console",
+        )
     if (
         isinstance(error, EOFError | ConnectionResetError)
         or "banner" in said.lower()

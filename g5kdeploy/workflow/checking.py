@@ -58,7 +58,7 @@ def check(session: Session) -> dict[str, Any]:
         nodes,
         script,
         session.run.folder / "check",
-        session.deadline(timeout, "the test on the nodes"),
+        session.deadline(timeout + room.GRACE_SECONDS, "the test on the nodes"),
         session.emit,
     )
     return {"detail": verdict.words}

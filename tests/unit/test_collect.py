@@ -104,6 +104,13 @@ def test_every_end_has_its_outcome(report: dict[str, str], outcome: Outcome, sta
         assert result.seconds == 10
 
 
+@pytest.mark.parametrize(("ended", "seconds"), [("-5000.0", 12.5), ("900000.0", 12.5), ("22.6", 12.6)])
+def test_a_clock_that_is_set_meanwhile_changes_no_duration(ended: str, seconds: float) -> None:
+    report = {"result": "success", "code": "exited", "status": "0", "since": "100.00", "until": "112.50"}
+    result = _result(Workload("w", "true", 5), {**BOOTS, **report, "ended": ended})
+    assert round(result.seconds, 3) == seconds
+
+
 # --- the scraper's program, on bare sockets
 
 

@@ -43,6 +43,7 @@ def hop(name: str = "n1", known: tuple[Path, ...] = ()) -> Hop:
         (TimeoutError("timed out"), "does not answer"),
         (socket.gaierror(-2, "x"), "name 127.0.0.1 is not known"),
         (EOFError(), "closed the connection"),
+        (paramiko.SSHException("No existing session"), "takes the connection and says nothing more"),
         (ValueError("odd"), "odd"),
     ],
 )

@@ -105,6 +105,18 @@ def test_a_file_is_no_folder_and_a_folder_no_file(node: Remote, tmp_path: Path) 
     assert (tmp_path / "there" / "source").read_text() == "a file"
 
 
+def test_nothing_takes_a_devices_place(node: Remote, tmp_path: Path) -> None:
+    source, device = tmp_path / "file", tmp_path / "device"
+    source.write_text("1")
+    os.mkfifo(device)
+    with pytest.raises(Failure, match="neither file nor folder"):
+        send(node, Parcel([source]), str(device), soon())
+    with pytest.raises(Failure, match="neither file nor folder"):
+        bring(node, [str(source)], device, soon())
+    assert stat.S_ISFIFO(device.stat().st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
 def test_what_has_its_place_comes_beside_what_has_not(node: Remote, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         (tmp_path / "source").mkdir(exist_ok=True)
