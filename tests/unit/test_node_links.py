@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 
 from g5kdeploy.base.deadline import Deadline
