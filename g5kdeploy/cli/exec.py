@@ -78,7 +78,8 @@ def show(screen: Screen, results: Mapping[str, Result | Problem]) -> None:
     from g5kdeploy.node import merge
 
     for group in merge(results):
-        status = f" (status {group.status})" if group.status else ""
+        how = "killed by a signal" if (group.status or 0) < 0 else f"status {group.status}"
+        status = f" ({how})" if group.status else ""
         print(f"--- {group.nodes}{status}", file=screen.out)
         if group.stdout:
             print(clean(group.stdout).rstrip("\n"), file=screen.out, flush=True)

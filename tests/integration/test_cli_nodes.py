@@ -109,6 +109,11 @@ def test_exec_gathers_what_differs_and_what_failed(lab: Lab, capsys: pytest.Capt
     ]
 
 
+def test_exec_says_that_a_signal_ended_it(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["exec", "all", "-l", lab.user, *where(lab), "--", "kill -9 $$"]) == ExitCode.FAILED
+    assert capsys.readouterr().out == "--- vm-[1-2].lab.grid5000.fr (killed by a signal)\n"
+
+
 def test_exec_lets_the_frontend_do_the_work_of_many(
     lab: Lab, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
