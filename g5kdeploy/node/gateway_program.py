@@ -55,6 +55,7 @@ class Connection(SshClient):  # type: ignore[misc]
     def _start(self) -> Connection:
         self.said: dict[str, list[bytes]] = {self.worker.SNAME_STDOUT: [], self.worker.SNAME_STDERR: []}
         self.began = time.monotonic()
+        self.room = self.worker.task.info(INFO)["limit"]
         super()._start()
         self._write(self.worker.SNAME_STDIN, self.worker.task.info(INFO)["command"])
         self._set_write_eof(self.worker.SNAME_STDIN)
@@ -65,7 +66,11 @@ class Connection(SshClient):  # type: ignore[misc]
         block = self._read(sname)
         if not said and sname == self.worker.SNAME_STDOUT:
             self.began = time.monotonic()
-        said.append(block)
+        self.room -= len(block)
+        if self.room >= 0:
+            said.append(block)
+        else:
+            self.popen.kill()
 
     def _on_nodeset_close(self, nodes: Any, rc: int) -> None:
         path = folder / str(nodes)
@@ -73,6 +78,7 @@ class Connection(SshClient):  # type: ignore[misc]
         path.unlink(missing_ok=True)
         status = -1 if SIGNALLED in log else rc if EXITED in log and not any(word in log for word in CUT) else None
         answer = {"begun": BEGUN in log, "status": status, "seconds": time.monotonic() - self.began}
+        answer["over"] = self.room < 0
         printed = {name: b"".join(said) for name, said in self.said.items()}
         # What comes before the mark the first shell's start-up files printed, and those of the second print it once more
         texts = {name: base64.b64encode(said.split(MARK, 1)[-1]).decode() for name, said in printed.items()}

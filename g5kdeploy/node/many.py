@@ -13,6 +13,7 @@ from g5kdeploy.node.problems import Result
 from g5kdeploy.node.reach import Reach, Seen
 
 TREE = 32  # nodes of one site from which on its frontend does the work
+MOST = 16 << 20  # bytes of a node's answer: those of all are held at once, here and on the frontend
 
 Branches = dict[str, dict[str, Seen]]  # frontend -> its nodes
 
@@ -29,12 +30,13 @@ def run_on(
     """Run a shell command as `user` (None: as in `Reach.remote`) on every node; what came of it, in the order given.
 
     Nodes that would each be a login on a gateway go through their frontend, where it has `tree_from` of them. Where
-    that cannot be, and for all others, there are connections of our own. The answers are the same.
+    that cannot be, and for all others, there are connections of our own. The answers are the same; one that is longer
+    than `MOST` is an `Overflow`.
     """
     wanted = list(dict.fromkeys(names))
 
     def directly(name: str) -> Result:
-        return reach.remote(name, user).run(command, deadline, check=False, login_shell=True)
+        return reach.remote(name, user).run(command, deadline, check=False, login_shell=True, limit=MOST)
 
     if user is None or len(wanted) < tree_from:
         return fan_out(wanted, directly)
@@ -44,7 +46,7 @@ def run_on(
     from g5kdeploy.node.tree import Tree
 
     places = threading.BoundedSemaphore(LIMIT)
-    with Tree(reach, branches, user, command, deadline) as tree:
+    with Tree(reach, branches, user, command, deadline, MOST) as tree:
 
         def work(name: str) -> Result:
             answer = tree.answer(name)

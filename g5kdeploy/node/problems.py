@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from g5kdeploy.base.text import clean, tail
+from g5kdeploy.base.problem import Problem
+from g5kdeploy.base.text import clean, human_bytes, tail
 from g5kdeploy.events.failure import ExitCode, Failure
 
 
@@ -55,6 +56,15 @@ def broke(node: str, shown: str, cause: str) -> ConnectionLost:
         cause=cause,
         hint="whether the command ended is not known",
     )
+
+
+class Overflow(Problem):
+    """A command gave more than was allowed."""
+
+
+def overflow(node: str, shown: str, limit: int, hint: str = "keep it there, then fetch it: g5kdeploy cp") -> Overflow:
+    """A command gave more than `limit` bytes, and was cut off."""
+    return Overflow(f"{node}: `{shown}` gives more than {human_bytes(limit)}", hint=hint)
 
 
 class RemoteFailed(Failure):

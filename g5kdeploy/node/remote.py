@@ -18,7 +18,16 @@ from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.base.text import human_bytes, redact
 from g5kdeploy.node.link import Closed, Link
-from g5kdeploy.node.problems import ConnectionLost, LoginRefused, RemoteFailed, Result, Unreachable, broke, shorten
+from g5kdeploy.node.problems import (
+    ConnectionLost,
+    LoginRefused,
+    RemoteFailed,
+    Result,
+    Unreachable,
+    broke,
+    overflow,
+    shorten,
+)
 from g5kdeploy.node.shell import AfterMark, by_sh
 from g5kdeploy.node.talk import Broken, Feed, Lines, Streams, talk
 from g5kdeploy.node.wire import alive, transport_of
@@ -61,18 +70,28 @@ class Remote:
         secrets: Iterable[str] = (),
         hint: str = "",
         login_shell: bool = False,
+        limit: int | None = None,
     ) -> Result:
         """Run a command of /bin/sh (or of the user's `login_shell`) to its end.
 
         `input` is fed to its stdin (a Path: that file's content; a Feed: once). `out` is given each line of stdout and
         stderr as it comes, cleaned. `secrets` are blotted out of texts, logs and errors, not of `data`. Raises
         `RemoteFailed` with `check`. A connection that turns out to be dead before the command started is opened anew,
-        once.
+        once. Above `limit` bytes of output the command is cut off and `Overflow` raised.
         """
         secrets = tuple(secrets)
         stdout, stderr = io.BytesIO(), io.BytesIO()
+
+        def kept(stream: io.BytesIO) -> Callable[[bytes], None]:
+            def keep(block: bytes) -> None:
+                stream.write(block)
+                if limit is not None and stdout.tell() + stderr.tell() > limit:
+                    raise overflow(self.name, redact(shorten(command), secrets), limit)
+
+            return keep
+
         status, seconds = self._talk(
-            command, deadline, input, stdout.write, stderr.write, out, secrets, login_shell=login_shell
+            command, deadline, input, kept(stdout), kept(stderr), out, secrets, login_shell=login_shell
         )
         data = stdout.getvalue()
         texts = [redact(raw.decode(errors="replace"), secrets) for raw in (data, stderr.getvalue())]
@@ -129,10 +148,7 @@ class Remote:
                 def keep(block: bytes) -> None:
                     file.write(block)
                     if limit is not None and file.tell() > limit:
-                        raise Overflow(
-                            f"{self.name}: `{shorten(command)}` gives more than {human_bytes(limit)}",
-                            hint="ask for less, or raise the limit",
-                        )
+                        raise overflow(self.name, shorten(command), limit, "ask for less, or raise the limit")
 
                 status, seconds = self._talk(command, deadline, None, keep, stderr.write, None, ())
                 size = file.tell()
@@ -300,10 +316,6 @@ class Remote:
                 self._link.drop_transport(transport_of(channel))
 
         threading.Thread(target=close, name="abandon", daemon=True).start()
-
-
-class Overflow(Problem):
-    """A command gave more than was allowed."""
 
 
 @contextlib.contextmanager

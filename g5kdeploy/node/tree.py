@@ -36,7 +36,7 @@ from ClusterShell.Worker.Tree import TreeWorker
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.node.agent import lent
-from g5kdeploy.node.problems import Result, Unreachable, broke, shorten
+from g5kdeploy.node.problems import Result, Unreachable, broke, overflow, shorten
 from g5kdeploy.node.reach import Reach, Seen
 from g5kdeploy.node.remote import Remote
 
@@ -55,10 +55,16 @@ class Tree:
     """The command running on all nodes of `branches` (frontend -> its nodes); a context manager that ends it."""
 
     def __init__(
-        self, reach: Reach, branches: Mapping[str, Mapping[str, Seen]], user: str, command: str, deadline: Deadline
+        self,
+        reach: Reach,
+        branches: Mapping[str, Mapping[str, Seen]],
+        user: str,
+        command: str,
+        deadline: Deadline,
+        limit: int,
     ) -> None:
         self._branches = [
-            _Branch(reach, gateway, nodes, user, command, deadline) for gateway, nodes in branches.items()
+            _Branch(reach, gateway, nodes, user, command, deadline, limit) for gateway, nodes in branches.items()
         ]
         self._threads = [threading.Thread(target=branch.run, name="tree", daemon=True) for branch in self._branches]
         self._answers = {name: future for branch in self._branches for name, future in branch.answers.items()}
@@ -85,9 +91,17 @@ class _Branch(EventHandler):  # type: ignore[misc]
     """A frontend and its nodes: ClusterShell's task in a thread of its own, and the events that it sends."""
 
     def __init__(
-        self, reach: Reach, gateway: str, nodes: Mapping[str, Seen], user: str, command: str, deadline: Deadline
+        self,
+        reach: Reach,
+        gateway: str,
+        nodes: Mapping[str, Seen],
+        user: str,
+        command: str,
+        deadline: Deadline,
+        limit: int,
     ) -> None:
         super().__init__()
+        self._limit = limit
         self.gateway = gateway
         self.answers: dict[str, Future[Answer]] = {name: Future() for name in nodes}
         self._reach, self._nodes, self._user, self._command, self._deadline = reach, nodes, user, command, deadline
@@ -161,7 +175,9 @@ class _Branch(EventHandler):  # type: ignore[misc]
             task.set_info("fanout", AT_ONCE)
             task.set_info("grooming_delay", 0)  # no two answers are equal: each has its seconds
             nodes = {n: (hop.host, hop.port, [str(key) for key in keys]) for n, (hop, keys) in self._nodes.items()}
-            task.set_info(INFO, {"command": self._command.encode(), "user": self._user, "nodes": nodes})
+            task.set_info(
+                INFO, {"command": self._command.encode(), "user": self._user, "nodes": nodes, "limit": self._limit}
+            )
             task.topology = graph.to_tree(HEAD)
             worker = TreeWorker(
                 names, self, self._deadline.remaining(), command=INFO, topology=task.topology, stderr=True
@@ -187,6 +203,8 @@ class _Branch(EventHandler):  # type: ignore[misc]
         data, stderr = (base64.b64decode(said[name]) for name in ("stdout", "stderr"))
         if not said["begun"]:
             future.set_result(None)
+        elif said["over"]:
+            future.set_result(overflow(node, shorten(self._command), self._limit))
         elif said["status"] is None:
             future.set_result(broke(node, shorten(self._command), f"{self.gateway} lost it"))
         else:

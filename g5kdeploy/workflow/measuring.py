@@ -15,7 +15,7 @@ from g5kdeploy.collect import Outcome, Scraper, Workload, WorkloadResult
 from g5kdeploy.events.event import State
 from g5kdeploy.events.failure import ExitCode, Failure, InvalidUse
 from g5kdeploy.node import RemoteFailed, Stage, fan_out
-from g5kdeploy.node.remote import Overflow
+from g5kdeploy.node.problems import Overflow
 from g5kdeploy.workflow.session import Session
 
 START_SECONDS = 120.0

@@ -15,7 +15,7 @@ from g5kdeploy.collect import (
     fetch_journal,
 )
 from g5kdeploy.node import Remote
-from g5kdeploy.node.remote import Overflow
+from g5kdeploy.node.problems import Overflow
 from tests.support.collecting import Machine, soon
 from tests.support.sshd import SSHD
 

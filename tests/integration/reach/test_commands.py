@@ -11,7 +11,7 @@ from g5kdeploy.node import (
     Remote,
     RemoteFailed,
 )
-from g5kdeploy.node.remote import Overflow
+from g5kdeploy.node.problems import Overflow
 from tests.support.reaching import soon
 
 

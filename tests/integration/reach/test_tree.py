@@ -23,6 +23,7 @@ from g5kdeploy.base.problem import DeadlinePassed, Problem
 from g5kdeploy.node import ConnectionLost, HostKeyChanged, LoginRefused, Reach, Result, Unreachable, tree
 from g5kdeploy.node.agent import lent
 from g5kdeploy.node.many import run_on
+from g5kdeploy.node.problems import Overflow
 from tests.support.reaching import block, soon, until
 from tests.support.sshd import DEFAULT_PATH, SSHD, SshServer, make_key, write_ssh_config
 
@@ -109,24 +110,27 @@ def test_an_answer_is_the_same_either_way(crowd: Crowd, reach: Reach, tree_from:
         crowd.tell(name, script)
     wordy = crowd.nodes["n11"].folder / "home" / ".bashrc"
     wordy.write_text("echo a word in front\n")
+    crowd.tell("n12", "exec cat /dev/zero")
     stranger, changed, gone = crowd.nodes["n8"], crowd.nodes["n9"], crowd.nodes["n10"]
     allowed = (stranger.folder / "authorized_keys").read_text()
     reach.pin("n9", gone.host_key)
     (stranger.folder / "authorized_keys").write_text("")
     gone.drop_next = 1_000_000
     try:
-        answers = on(crowd, reach, [*SAID, "n8", "n9", "n10"], HERE, tree_from)
+        answers = on(crowd, reach, [*SAID, "n8", "n9", "n10", "n12"], HERE, tree_from)
     finally:
         (stranger.folder / "authorized_keys").write_text(allowed)
         gone.drop_next = 0
         wordy.unlink()
-    assert list(answers) == [*SAID, "n8", "n9", "n10"]
+    assert list(answers) == [*SAID, "n8", "n9", "n10", "n12"]
     for name, (_, expected) in SAID.items():
         answer = answers[name]
         assert isinstance(answer, Result), answer
         assert dataclasses.replace(answer, seconds=0.0) == expected, name
         assert 0 <= answer.seconds < 180
-    assert [type(answers[name]) for name in ("n8", "n9", "n10")] == [LoginRefused, HostKeyChanged, Unreachable]
+    others = [type(answers[name]) for name in ("n8", "n9", "n10", "n12")]
+    assert others == [LoginRefused, HostKeyChanged, Unreachable, Overflow]
+    assert "gives more than 16 MiB" in str(answers["n12"])
     assert changed.host_key != gone.host_key
 
 
