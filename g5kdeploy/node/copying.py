@@ -6,6 +6,7 @@ there already, each file is replaced in one piece, and what else it holds stays.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.events.failure import Failure, InvalidUse
+from g5kdeploy.node.problems import RemoteFailed
 from g5kdeploy.node.remote import Remote
 from g5kdeploy.node.talk import Feed
 from g5kdeploy.node.unpacking import unpack
@@ -150,8 +152,18 @@ def send(remote: Remote, parcel: Parcel, target: str, deadline: Deadline) -> Cop
     command = _UNPACK.format(
         target=shlex.quote(_from_home(target)), name=shlex.quote(parcel.names[0]), into=f"'{into}'", whole=WHOLE
     )
-    remote.again(lambda: remote.run(command, deadline, input=parcel.stream(), hint=f"while writing {target}"))
+    with _told(f"{target} could not be written"):
+        remote.again(lambda: remote.run(command, deadline, input=parcel.stream()))
     return parcel.copied
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Our scripts are nothing that a user has to read: what they said is."""
+    try:
+        yield
+    except RemoteFailed as error:
+        raise Failure(what, cause=error.cause) from error
 
 
 def bring(remote: Remote, paths: Sequence[str], to: Path, deadline: Deadline, *, into: bool = False) -> Copied:
@@ -170,7 +182,8 @@ def bring(remote: Remote, paths: Sequence[str], to: Path, deadline: Deadline, *,
     with beside as aside:
         archive, tree = Path(aside, "files.tar"), Path(aside, "tree")
         command = _PACK.format(patterns=" ".join(pattern(path) for path in paths))
-        remote.again(lambda: remote.stream(command, archive, deadline))
+        with _told(f"{', '.join(paths)} could not be read"):
+            remote.again(lambda: remote.stream(command, archive, deadline))
         tree.mkdir()
         came = unpack(archive, tree, refused)
         sizes = [(tree / name).lstat().st_size for name in came if not (tree / name).is_symlink()]
