@@ -97,7 +97,7 @@ def test_a_file_is_no_folder_and_a_folder_no_file(node: Remote, tmp_path: Path) 
     source = tree(tmp_path / "source")
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "source").write_text("a file")
-    with pytest.raises(Failure, match="could not be written: .*source"):
+    with pytest.raises(Failure, match=r"could not be written: .*source"):
         send(node, Parcel([source]), f"{tmp_path}/there/", soon())
     with pytest.raises(Failure, match="cannot be written"):
         bring(node, [str(source)], tmp_path / "there", soon())
@@ -162,7 +162,7 @@ def test_a_file_that_became_shorter_is_not_half_sent(node: Remote, tmp_path: Pat
     (tmp_path / "file").write_bytes(b"x" * 100_000)
     parcel = Parcel([tmp_path / "file"])
     (tmp_path / "file").write_bytes(b"x" * 50_000)
-    with pytest.raises(Failure, match="could not be written: .*Unexpected EOF"):
+    with pytest.raises(Failure, match=r"could not be written: .*Unexpected EOF"):
         send(node, parcel, f"{tmp_path}/there", soon())
     assert not (tmp_path / "there").exists()
 
@@ -175,7 +175,7 @@ def test_patterns_bring_several(node: Remote, tmp_path: Path) -> None:
     copied = bring(node, [f"{tmp_path}/logs/*.log"], tmp_path / "back", soon())
     assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["a.log", "b c.log"]
     assert copied.files >= 2
-    with pytest.raises(Failure, match="could not be read: .*nothing there"):
+    with pytest.raises(Failure, match=r"could not be read: .*nothing there"):
         bring(node, [f"{tmp_path}/logs/*.txt"], tmp_path / "none", soon())
     assert not (tmp_path / "none").exists()
 
