@@ -175,6 +175,25 @@ def test_a_jobs_output_goes_where_its_user_can_write(run: Run, scheduled: Deploy
     assert done.stdout == f"1: {state}\n" + ("said\n" if file == "public/out" else "")
 
 
+def test_a_signal_waits_for_a_command_that_is_about_to_begin(
+    run: Run, scheduled: Deployments, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "RETRY", 0.2)
+    run("flab", "cat > catches.sh && chmod +x catches.sh", input=CATCHES)
+    run("flab", "oarsub -t deploy -l nodes=1,walltime=1 -O said -E told ./catches.sh")
+    ready = "for i in $(seq 100); do [ $(cat said | wc -l) -ge 2 ] && break; sleep 0.2; done"
+    run("flab", f"{until('1', 'Running')}; {ready}")
+    known = site.folder / "jobs" / "1" / "pid"
+    aside = known.rename(known.with_name("not-yet"))
+    assert "SIGNALED" not in run("flab", "oardel -s USR1 1; sleep 1; cat told").stdout
+    aside.rename(known)
+    done = run(
+        "flab", "for i in $(seq 50); do grep -q SIGNALED told && break; sleep 0.2; done; grep asked said; cat told"
+    )
+    assert done.stdout.count("asked") == done.stdout.count("SIGNALED with USR1") == 1, done.stdout
+    run("flab", f"oardel 1; {until('1', 'Error')}; rm -f said told")
+
+
 def test_a_job_that_is_deleted_is_killed_with_all_that_it_started(run: Run, scheduled: Deployments) -> None:
     run("flab", "oarsub -t deploy -l nodes=1 'trap : TERM; sleep 7654 & wait; wait; sleep 7654'")
     done = run(

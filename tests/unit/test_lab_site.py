@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import itertools
+import mailbox
 import os
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +20,9 @@ from g5kdeploy.base import cpio, files, process
 from g5kdeploy.base.deadline import Deadline
 from g5kdeploy.base.problem import Problem
 from g5kdeploy.lab import compose, control
+from g5kdeploy.lab.oar.notices import Notice
 from g5kdeploy.lab.settings import Places, Settings
-from g5kdeploy.lab.site import disk, home, jobscript, names, network, ssh, standard, web
+from g5kdeploy.lab.site import disk, home, jobs, jobscript, names, network, ssh, standard, web
 from g5kdeploy.lab.site.images import _link, _long_link
 from g5kdeploy.lab.site.names import LAB, SITES
 
@@ -300,6 +304,15 @@ def test_a_jobs_command_ends_the_job_with_its_own_status(
     assert said == f"vm-1.lab.grid5000.fr\n{number}"  # signals are sent to that very process
     told = (tmp_path / "there" / "resources").read_text()
     assert told == " id = '1' , type = 'default' , network_address = 'vm-1.lab.grid5000.fr' , core = '1'\n"
+
+
+def test_mails_that_come_together_all_arrive(tmp_path: Path) -> None:
+    told = Notice(True, "jdoe@here", "END", "Job stopped normally.")
+    site: Any = SimpleNamespace(folder=tmp_path, names=LAB)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda number: jobs.tell(site, _fake_job(tmp_path), told), range(40))) == {""}
+    with contextlib.closing(mailbox.mbox(tmp_path / "mail")) as box:
+        assert [letter["Subject"] for letter in box] == ["*OAR* [END]: 7 () on lab"] * 40
 
 
 def test_a_job_goes_on_when_its_node_leaves_its_kernel(tmp_path: Path) -> None:

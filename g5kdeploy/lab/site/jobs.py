@@ -32,6 +32,9 @@ _REMEMBER = 'echo $$ > "$0"; exec "$@"'
 """Keeps the number of the process that a program becomes, as the site sees it."""
 _SECONDS = 30.0
 """For what is done beside a running command."""
+RETRY = 5.0
+"""Seconds after which a signal is sent again for which there was no process yet, as OAR does."""
+_mailing = threading.Lock()
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +65,10 @@ class Running:
         return code << 8 if code >= 0 else -code
 
     def signal(self, number: int, told: str) -> None:
-        """Send it to the shell that runs the command, and tell that in the job's errors; both beside the caller."""
+        """Send it to the shell that runs the command, and tell that in the job's errors; both beside the caller.
+
+        A command that is only about to begin gets it once it has begun.
+        """
         threading.Thread(target=self._signal, args=(number, told), daemon=True).start()
 
     def _signal(self, number: int, told: str) -> None:
@@ -72,8 +78,12 @@ class Running:
         else:
             there = f"kill -s {number} $(cat {jobscript.there(job)}/pid)"
             words = [*_USER, "ssh", "-o", "BatchMode=yes", job.nodes[0], there]
-        _inform(self._site, job, words)
-        self._tell(told)
+        while self._process.poll() is None:
+            done = _inform(self._site, job, words)
+            if done is not None and done.returncode == 0:
+                self._tell(told)
+                return
+            time.sleep(RETRY)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -169,7 +179,7 @@ def tell(site: Site, job: Job, notice: Notice) -> str:
     Returns what came of a command, in OAR's words; nothing for a mail.
     """
     if notice.by_mail:
-        mail(site.folder / "mail", job, notice, site.names.site)
+        _mail(site.folder / "mail", job, notice, site.names.site)
         return ""
     about = (str(job.id), *([job.name] if job.name else []), notice.tag)
     done = _inform(site, job, [*_USER, *shlex.split(notice.target), *about, notice.text])
@@ -182,8 +192,8 @@ def tell(site: Site, job: Job, notice: Notice) -> str:
     )
 
 
-def mail(box: Path, job: Job, notice: Notice, where: str) -> None:
-    """Put a mail into a mailbox."""
+def _mail(box: Path, job: Job, notice: Notice, where: str) -> None:
+    """Put a mail into a mailbox. Only this process writes there; the mailbox's own lock would refuse, not wait."""
     import mailbox
     from email.message import EmailMessage
     from email.utils import formatdate
@@ -192,12 +202,8 @@ def mail(box: Path, job: Job, notice: Notice, where: str) -> None:
     message["From"], message["To"], message["Date"] = "oar", notice.target.strip(), formatdate(localtime=True)
     message["Subject"] = f"*OAR* [{notice.tag}]: {job.id} ({job.name or ''}) on {where}"
     message.set_content(notice.text)
-    boxed = mailbox.mbox(box)
-    boxed.lock()
-    try:
+    with _mailing, contextlib.closing(mailbox.mbox(box)) as boxed:
         boxed.add(message)
-    finally:
-        boxed.close()
 
 
 def _environment(site: Site, user: str) -> dict[str, str]:

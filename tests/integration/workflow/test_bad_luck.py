@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from g5kdeploy.collect.units import BASE
 from tests.integration.workflow.place import CALLS, Place
 
 
@@ -206,7 +207,7 @@ def test_a_workload_that_fills_the_disk(place: Place) -> None:
     place.write(benchmark={"role": "worker", "command": filling, "scrape_interval": 0.2})
     told(place.run("--until", "deploy", "--keep"), 0)
     for node in place.nodes.values():
-        node.run("mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", "/var/lib/g5kdeploy")
+        node.run("mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", BASE)
     done = place.run(constants={"g5kdeploy.workflow.measuring.START_SECONDS": 20})
     told(done, 1, "the workload failed on", "status 3", "No space left on device")
     document = place.document()
@@ -218,7 +219,7 @@ def test_a_workload_that_fills_the_disk(place: Place) -> None:
 
 def test_what_a_node_cannot_give_is_named_and_the_rest_comes(place: Place) -> None:
     command = "echo 1 > small; truncate -s 300M big"
-    files = [f"/var/lib/g5kdeploy/workload-*/work/{name}" for name in ("big", "small")]
+    files = [f"{BASE}/workload-*/work/{name}" for name in ("big", "small")]
     place.write(benchmark={"role": "worker", "command": command, "files": files, "scrape_interval": 0.2})
     for node in place.nodes.values():
         (node.folder / "bin" / "journalctl").write_text("#!/bin/sh\necho 'the journal is damaged' >&2; exit 1\n")
@@ -233,9 +234,9 @@ def test_what_a_node_cannot_give_is_named_and_the_rest_comes(place: Place) -> No
 def test_nodes_that_the_benchmark_lost_are_deployed_anew(place: Place) -> None:
     told(place.run("--until", "deploy", "--keep"), 0)
     node = place.nodes["vm-1.lab.grid5000.fr"]
-    node.run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", "/var/lib/g5kdeploy")
+    node.run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", BASE)
     told(place.run("--keep"), 1, "vm-1.lab.grid5000.fr", "did not start")
-    node.run("umount", "/var/lib/g5kdeploy")
+    node.run("umount", BASE)
     done = place.run()
     told(done, 0)
     assert {one["stage"] for one in json.loads(done.stdout)["nodes"]} == {"instrumented"}
