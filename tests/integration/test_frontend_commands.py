@@ -207,6 +207,7 @@ def test_whoever_asks_for_it_is_told_how_his_job_fares(run: Run, scheduled: Depl
     run("flab", "cat > told.sh && chmod +x told.sh", input='#!/bin/sh\necho "$#: $*" >> ~/told\n')
     run("flab", "oarsub -t deploy -l nodes=1 -n mine --notify 'exec:/home/jdoe/told.sh now' true")
     run("flab", "oarsub -t deploy -l nodes=1 --notify '[END, ERROR]mail:jdoe@here' true")
+    run("flab", "oarsub -t deploy -l nodes=1 --notify exec:/not/there true")
     done = run(
         "flab",
         f"{until('1', 'Terminated')}; {until('2', 'Terminated')}; sleep 1; cat told; oarstat -ej 1; oarstat -ej 2",
@@ -216,6 +217,8 @@ def test_whoever_asks_for_it_is_told_how_his_job_fares(run: Run, scheduled: Depl
         "5: now 1 mine END Job stopped normally.",
     }
     assert "told.sh now 1 mine END" in done.stdout and "exit value = 0, signal num = 0, dumped core = 0" in done.stdout
+    failed = run("flab", f"{until('3', 'Terminated')}; sleep 1; oarstat -ej 3").stdout
+    assert "exit value = 127, signal num = 0" in failed, failed
     assert "USER_MAIL_NOTIFICATION: [Judas] Send a mail to jdoe@here --> END" in done.stdout
     box = mailbox.mbox(site.folder / "mail")
     (letter,) = box
